@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# All servers that Indaco's tests can use, on this machine: RabbitMQ, MongoDB's protocol, OpenBao, OpenID Connect, Docker.
+#
+#   all.sh start | stop | status | env | wipe [SERVER...]    (default: rabbitmq mongo openbao oidc docker)
+#
+# eval "$(deploy/local/all.sh env)" tells the tests where they are. "status" fails if one of them is not running.
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+SERVERS=(rabbitmq mongo openbao oidc docker)
+
+# each ACTION SERVER...: one after the other; a failure does not keep the rest from being stopped or looked at
+each() {
+  local action=$1 server failed=0
+  shift
+  for server; do
+    "$HERE/$server.sh" "$action" || failed=1
+  done
+  return "$failed"
+}
+
+action=${1:-}
+[ $# -lt 2 ] || SERVERS=("${@:2}")
+case $action in
+  start)
+    for server in "${SERVERS[@]}"; do "$HERE/$server.sh" start; done
+    ;;
+  stop | status | env | wipe) each "$action" "${SERVERS[@]}" ;;
+  *)
+    sed -n '2,/^set -euo/p' "$0" | sed '$d; s/^# \{0,1\}//'
+    exit 2
+    ;;
+esac

@@ -1,0 +1,1 @@
+"""The Python client of Indaco and the `indaco` command line."""

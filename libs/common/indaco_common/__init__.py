@@ -1,0 +1,1 @@
+"""The kernel that every Indaco service shares: messages, bus, store, secrets, runtime, authentication, telemetry."""

@@ -1,0 +1,49 @@
+"""What the gateway says: requests of users, authenticated, authorised and validated."""
+
+from typing import Annotated, Any
+
+import pydantic
+
+from indaco_common.ids import DeploymentId
+from indaco_common.messages import Event
+
+from .values import Group, NodeName, NodeNeeds, Owner, Policy
+
+MAX_TEMPLATE_BYTES = 256 * 1024
+Template = Annotated[str, pydantic.StringConstraints(max_length=MAX_TEMPLATE_BYTES)]
+Nodes = Annotated[dict[NodeName, NodeNeeds], pydantic.Field(min_length=1, max_length=200)]
+
+
+class DeploymentRequested(Event, type="gateway.deployment.requested.v1"):
+    """A user wants this template deployed. Values of ``secret_inputs`` lie in the vault at ``inputs/<deployment>``."""
+
+    deployment_id: DeploymentId
+    owner: Owner
+    group: Group
+    template: Template
+    inputs: dict[str, Any]
+    secret_inputs: tuple[str, ...] = ()
+    nodes: Nodes
+    policy: Policy = Policy()
+    ssh_keys: tuple[str, ...] = ()
+    max_attempts: Annotated[int, pydantic.Field(ge=1, le=255)] = 255
+    timeout_s: float | None = None
+    attempt_timeout_s: float | None = None
+
+
+class DeploymentUpdateRequested(Event, type="gateway.deployment.update-requested.v1"):
+    """A user wants the deployment to follow another template or inputs; ``update`` counts them, from 1."""
+
+    deployment_id: DeploymentId
+    update: Annotated[int, pydantic.Field(ge=1)]
+    template: Template
+    inputs: dict[str, Any]
+    secret_inputs: tuple[str, ...] = ()
+    nodes: Nodes
+
+
+class DeploymentDeletionRequested(Event, type="gateway.deployment.deletion-requested.v1"):
+    """A user wants the deployment gone; *force* gives up on what the site does not let us remove, and lists it."""
+
+    deployment_id: DeploymentId
+    force: bool = False

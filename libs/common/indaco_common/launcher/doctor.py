@@ -1,0 +1,95 @@
+"""``indaco doctor``: is everything there that the services need?"""
+
+import asyncio
+import platform
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable
+
+import click
+
+from indaco_common.errors import IndacoError
+from indaco_common.infra import open_bus, open_secrets, open_store
+from indaco_common.secrets.child import openbao_binary
+from indaco_common.settings import Settings
+
+from .embedded import has_docker
+from .specs import all_specs, whole_topology
+
+Check = Callable[[], Awaitable[str]]
+
+
+@click.command()
+def doctor() -> None:
+    """Check adapters, topology, vault and providers' engines, and say how to mend what is missing.
+
+    Example: INDACO_BUS=amqp://admin:…@broker/indaco indaco doctor
+    """
+    settings = Settings()
+    checks: dict[str, Check] = {"python": _python, "bus": lambda: _bus(settings), "store": lambda: _store(settings)}
+    checks["vault"] = _binary if settings.secrets == "embedded:" else (lambda: _vault(settings))
+    checks["docker"] = _docker
+    failed = 0
+    for name, check in checks.items():
+        try:
+            click.echo(f"ok    {name:<7} {asyncio.run(_limited(check))}")
+        except (IndacoError, OSError, TimeoutError) as error:
+            failed += 1
+            click.echo(f"FAIL  {name:<7} {getattr(error, 'detail', None) or str(error) or 'no answer within 20 s'}")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+async def _limited(check: Check) -> str:
+    async with asyncio.timeout(20):
+        return await check()
+
+
+async def _python() -> str:
+    return f"{platform.python_version()} on {sys.platform}, SQLite {sqlite3.sqlite_version}"
+
+
+async def _bus(settings: Settings) -> str:
+    if settings.bus.startswith("embedded:"):
+        return f"embedded, in {settings.data.absolute()}"
+    bus = open_bus(settings, "indaco doctor")
+    await bus.start()
+    try:
+        for service in whole_topology().services:
+            await bus.verify(whole_topology(), service)
+        states = {service: await bus.state(service) for service in whole_topology().services}
+    finally:
+        await bus.stop()
+    return "reached, topology complete; " + ", ".join(
+        f"{service}: {state.ready} ready, {state.dead} dead" for service, state in states.items()
+    )
+
+
+async def _store(settings: Settings) -> str:
+    for spec in all_specs():
+        store = open_store(settings, spec.name)
+        await store.start()
+        try:
+            await store.ping()
+        finally:
+            await store.stop()
+    return f"{settings.store.partition(':')[0]}: all services can read and write"
+
+
+async def _binary() -> str:
+    return f"embedded OpenBao: {openbao_binary()}"
+
+
+async def _vault(settings: Settings) -> str:
+    for spec in all_specs():
+        if spec.needs_secrets:
+            secrets = open_secrets(settings, spec.name, None)
+            await secrets.start()
+            await secrets.stop()
+    return "reached, every service can log in"
+
+
+async def _docker() -> str:
+    if await has_docker():
+        return "engine and machine image are there"
+    return "no engine with the image indaco/vm:12 (deploy/docker/vm-image.sh); machines will be simulated"

@@ -1,0 +1,49 @@
+# The vault-broker issues and revokes credentials, keeps users' keys, and sweeps what a deployment leaves behind.
+
+# Credentials of attempts: its own.
+path "indaco/data/leases/*" {
+  capabilities = ["create", "update", "read", "delete"]
+}
+path "indaco/metadata/leases/*" {
+  capabilities = ["read", "list", "delete"]
+}
+
+# Key pairs and credentials of users: its own.
+path "indaco/data/users/*" {
+  capabilities = ["create", "update", "read", "delete"]
+}
+path "indaco/metadata/users/*" {
+  capabilities = ["read", "list", "delete"]
+}
+
+# Static credentials of sites, written by operators.
+path "indaco/data/providers/*" {
+  capabilities = ["read"]
+}
+
+# The user's session, exchanged for a site's credential.
+path "indaco/data/sessions/*" {
+  capabilities = ["read"]
+}
+
+# What it removes when a deployment has ended, without reading it.
+path "indaco/metadata/inputs/*" {
+  capabilities = ["list", "delete"]
+}
+path "indaco/metadata/outputs/*" {
+  capabilities = ["list", "delete"]
+}
+path "indaco/metadata/sessions/*" {
+  capabilities = ["list", "delete"]
+}
+
+# Its own token.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}

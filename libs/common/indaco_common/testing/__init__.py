@@ -1,0 +1,1 @@
+"""What tests of services and adapters share: conformance suites, harness, builders."""

@@ -1,0 +1,208 @@
+"""The HTTP application that every service builds: errors as bodies, one log line and one span per request, safe headers."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from opentelemetry import propagate, trace
+from pydantic import BaseModel
+from structlog.contextvars import bound_contextvars
+
+from indaco_common.errors import IndacoError
+from indaco_common.web.health import Health
+from indaco_common.web.limits import MAX_BODY
+from indaco_common.web.problems import Face, body_of, from_http, headers_of, type_of_face
+
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+_REQUEST_ID = web.RequestKey("request_id", str)
+_CALLERS_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_ENDS_FREELY = re.compile(r"^$|/$|\{\w+:[^{}]*\}$")  # a slash already, or a pattern that may take one in
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer("indaco.web")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One answered request; *route* is the template ("/deployments/{id}"), never the path itself."""
+
+    method: str
+    route: str
+    status: int
+    duration_s: float
+
+
+def always_native(_request: web.Request) -> Face:
+    return "native"
+
+
+def create_app(
+    name: str,
+    *,
+    routes: Iterable[web.AbstractRouteDef],
+    health: Health,
+    face: Callable[[web.Request], Face] = always_native,
+    middlewares: Sequence[Middleware] = (),
+    max_body: int = MAX_BODY,
+    on_served: Callable[[Served], None] | None = None,
+) -> web.Application:
+    """Return the application of the service *name*.
+
+    *face* says, per request, in which manner errors are told. *middlewares* run inside the error middleware, the first
+    outermost. *max_body* is in bytes. *on_served* is told of every answered request (metrics).
+    """
+    server = _Server(name, face, on_served)
+
+    @web.middleware
+    async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await server.serve(request, handler)
+
+    app = web.Application(middlewares=[serve, *middlewares], client_max_size=max_body)
+    app.on_response_prepare.append(server.prepare)
+    app.add_routes(slash_tolerant([*routes, *health.routes()]))
+    return app
+
+
+def slash_tolerant(routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
+    """Return *routes* and their twins with a trailing slash: a redirect would lose the body of a POST."""
+    known = list(routes)
+    twins: list[web.AbstractRouteDef] = []
+    for route in known:
+        if isinstance(route, web.RouteDef) and not _ENDS_FREELY.search(route.path):
+            unnamed = {key: value for key, value in route.kwargs.items() if key != "name"}
+            twins.append(web.RouteDef(route.method, route.path + "/", route.handler, unnamed))
+    return [*known, *twins]
+
+
+def request_id(request: web.Request) -> str:
+    """Return the id of this request: the same in its answer, its log line and its problem body."""
+    found = request.get(_REQUEST_ID)
+    if found is None:
+        found = request[_REQUEST_ID] = f"req-{uuid.uuid4()}"
+    return found
+
+
+def json_response(
+    value: BaseModel | Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return *value* as JSON; a model by its aliases and without its empty fields."""
+    if isinstance(value, BaseModel):
+        text = value.model_dump_json(by_alias=True, exclude_none=True)
+        return web.Response(text=text, status=status, headers=headers, content_type="application/json")
+    return web.json_response(value, status=status, headers=headers)
+
+
+class _Server:
+    """Everything that happens around a handler."""
+
+    def __init__(
+        self, name: str, face: Callable[[web.Request], Face], on_served: Callable[[Served], None] | None
+    ) -> None:
+        self._name = name
+        self._face = face
+        self._on_served = on_served
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the headers at the last moment, so that streams have them too; a handler's own values stay."""
+        response.headers["X-Request-ID"] = request_id(request)
+        response.headers["Server"] = "indaco"
+        for header, value in _HEADERS.items():
+            response.headers.setdefault(header, value)
+
+    async def serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer *request* by *handler*, or tell what went wrong; note it in log, trace and metrics."""
+        start = time.perf_counter()
+        face = self._face(request)
+        _take_callers_id(request, face)
+        route = _route(request)
+        context = propagate.extract(request.headers)
+        attributes = {"http.request.method": request.method, "http.route": route, "url.scheme": request.scheme}
+        with (
+            bound_contextvars(service=self._name, request_id=request_id(request)),
+            _tracer.start_as_current_span(
+                f"{request.method} {route}",
+                context=context,
+                kind=trace.SpanKind.SERVER,
+                attributes=attributes,
+                record_exception=False,
+                set_status_on_exception=False,
+            ) as span,
+        ):
+            try:
+                response = await self._answer(request, handler, face)
+            except asyncio.CancelledError:
+                self._note(request, route, status=499, start=start)  # the client went away; nginx's number for it
+                raise
+            span.set_attribute("http.response.status_code", response.status)
+            if response.status >= _SERVER_ERROR:
+                span.set_status(trace.StatusCode.ERROR)
+            self._note(request, route, status=response.status, start=start)
+            return response
+
+    async def _answer(self, request: web.Request, handler: Handler, face: Face) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < _CLIENT_ERROR:
+                raise
+            response = _told(from_http(error, request), request, face)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except IndacoError as error:
+            if error.status >= _SERVER_ERROR:
+                _log.warning("http.request_refused", code=error.code, detail=error.detail)
+            return _told(error, request, face)
+        except Exception:  # noqa: BLE001 - the outermost guard: a bug becomes a 500 with an id
+            _log.exception("http.request_failed", method=request.method, route=_route(request))
+            return _told(IndacoError("Unexpected error; it has been logged under the request id"), request, face)
+
+    def _note(self, request: web.Request, route: str, *, status: int, start: float) -> None:
+        duration_s = time.perf_counter() - start
+        log = _log.debug if route in _PROBES else _log.info
+        log(
+            "http.request_served",
+            method=request.method,
+            route=route,
+            status=status,
+            duration_ms=round(duration_s * 1000, 1),
+            request_id=request_id(request),
+        )
+        if self._on_served is not None:
+            self._on_served(Served(request.method, route, status, duration_s))
+
+
+def _told(error: IndacoError, request: web.Request, face: Face) -> web.Response:
+    body = body_of(error, face=face, instance=request.path, request_id=request_id(request))
+    response = web.json_response(body, status=error.status)
+    response.headers["Content-Type"] = type_of_face[face]
+    response.headers.update(headers_of(error, authorization_sent="Authorization" in request.headers))
+    return response
+
+
+def _take_callers_id(request: web.Request, face: Face) -> None:
+    """Under the native API a caller may name its request; INDIGO's own server always makes a new id."""
+    given = request.headers.get("X-Request-ID", "")
+    if face == "native" and _CALLERS_ID.fullmatch(given):
+        request[_REQUEST_ID] = given
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    if resource is None:
+        return "unknown"
+    return resource.canonical.rstrip("/") or "/"

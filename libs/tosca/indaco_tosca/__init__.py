@@ -1,0 +1,40 @@
+"""TOSCA Simple Profile in YAML as federated clouds use it: validate, bind inputs, plan, resolve outputs. No I/O."""
+
+from indaco_tosca.errors import Problem, TemplateError
+from indaco_tosca.model import (
+    ImportResolver,
+    Input,
+    LateValue,
+    Output,
+    PlacementHint,
+    Plan,
+    PlanNode,
+    PortRule,
+    SecretPlaceholder,
+    Software,
+    Template,
+    Volume,
+)
+from indaco_tosca.outcome import outputs
+from indaco_tosca.parser import parse
+from indaco_tosca.planner import plan
+
+__all__ = [
+    "ImportResolver",
+    "Input",
+    "LateValue",
+    "Output",
+    "PlacementHint",
+    "Plan",
+    "PlanNode",
+    "PortRule",
+    "Problem",
+    "SecretPlaceholder",
+    "Software",
+    "Template",
+    "TemplateError",
+    "Volume",
+    "outputs",
+    "parse",
+    "plan",
+]

@@ -1,0 +1,38 @@
+"""What can be wrong with a template or with its inputs: problems with a code, a place and advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One defect of a template, of an input or of an import.
+
+    ``path`` is a JSON pointer into the template ("/topology_template/inputs/x"), or "/inputs/<name>" for a value that
+    the caller gave. ``line`` and ``column`` count from 1; both are 0 where the problem has no place in the text.
+    """
+
+    code: str
+    path: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+
+class TemplateError(Exception):
+    """A template that cannot be accepted, or inputs that do not fit it; carries every problem found, not the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        first = self.problems[0] if self.problems else None
+        summary = f"{first.path or '/'}: {first.message}" if first else "the template is not valid"
+        more = len(self.problems) - 1
+        super().__init__(f"{summary} (and {more} more)" if more > 0 else summary)
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Return a JSON pointer (RFC 6901) for a path of keys and indices."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

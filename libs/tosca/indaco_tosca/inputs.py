@@ -1,0 +1,144 @@
+"""Declared inputs: what a template asks for, which of it is secret, and the values bound to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from indaco_tosca.errors import Problem
+from indaco_tosca.load import MAX_DEPTH, MAX_NODES
+from indaco_tosca.model import Input, SecretPlaceholder, Template
+from indaco_tosca.report import Report, known
+from indaco_tosca.schema import CONSTRAINTS, Schema, read_schema
+from indaco_tosca.tree import as_list, as_map, as_text, single_maps
+from indaco_tosca.typeset import TypeCycle, TypeSet, UnknownType
+from indaco_tosca.values import Coercer
+
+_KEYS: Final = frozenset({
+    "type", "description", "default", "required", "constraints", "entry_schema", "key_schema", "status", "metadata",
+    "value",
+})  # fmt: skip
+_CREDENTIAL: Final = "tosca.datatypes.Credential"
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_SECRET_WORDS: Final = frozenset({"password", "passphrase", "secret", "token"})
+
+
+def read_inputs(raw: object, metadata: Mapping[str, object], types: TypeSet, report: Report) -> dict[str, Input]:
+    """Read the inputs of a topology; what is wrong with them goes to the report.
+
+    An input is secret if its own metadata says ``secret: true``, if the template's metadata lists it under
+    ``secret_inputs``, if its type is a Credential, or if the last word of its name is password, passphrase, secret,
+    token or private_key. ``secret: false`` on the input overrules the name.
+    """
+    listed = frozenset(as_text(name) for name in as_list(metadata.get("secret_inputs")))
+    inputs: dict[str, Input] = {}
+    for name, definition in as_map(raw).items():
+        path = ("topology_template", "inputs", name)
+        if not isinstance(definition, dict | None):
+            report.error("bad-structure", path, "an input must be a map with a type")
+            continue
+        content = as_map(definition)
+        for key in content.keys() - _KEYS:
+            report.warn("unknown-key", (*path, key), f"an input has no key {key!r}; it is ignored")
+        schema = read_schema(content)
+        _check_schema(schema, content, types, report, path)
+        inputs[name] = Input(
+            name,
+            schema.type,
+            schema,
+            content.get("default"),
+            "default" in content,
+            content.get("required") is not False,
+            as_text(content.get("description")),
+            _is_secret(name, content, schema, listed, types),
+        )
+    return inputs
+
+
+def _check_schema(
+    schema: Schema, content: Mapping[str, object], types: TypeSet, report: Report, path: tuple[str, ...]
+) -> None:
+    current: Schema | None = schema
+    while current:
+        try:
+            types.data(current.type)
+        except UnknownType:
+            report.error("unknown-type", (*path, "type"), f"the data type {current.type!r} is not known")
+        except TypeCycle as error:
+            report.error("type-cycle", (*path, "type"), f"the type derives from itself: {error}")
+        current = current.entry
+    if isinstance(content.get("constraints"), dict):
+        report.warn("constraints-not-a-list", (*path, "constraints"), "constraints should be a list of one-key maps")
+    for kind, _, place in single_maps(content.get("constraints")):
+        if kind not in CONSTRAINTS:
+            report.error("bad-constraint", (*path, "constraints", *place), f"{kind!r} is not a constraint")
+
+
+def _is_secret(
+    name: str, content: Mapping[str, object], schema: Schema, listed: frozenset[str], types: TypeSet
+) -> bool:
+    declared = as_map(content.get("metadata")).get("secret")
+    if isinstance(declared, bool):
+        return declared
+    current: Schema | None = schema
+    while current:
+        if types.is_a("data_types", current.type, _CREDENTIAL):
+            return True
+        current = current.entry
+    words = [word.lower() for word in _WORD.findall(name)]
+    return name in listed or bool(words and words[-1] in _SECRET_WORDS) or words[-2:] == ["private", "key"]
+
+
+def bind_inputs(
+    template: Template, given: Mapping[str, object], absent_secrets: frozenset[str], report: Report
+) -> dict[str, object]:
+    """Return the value of every input that has one: given, else default, canonical and within its constraints.
+
+    A null counts as not given. A secret in ``absent_secrets`` that is not given is bound to a placeholder.
+    """
+    for name in given.keys() - template.inputs.keys():
+        message = f"the template has no input {str(name)[:80]!r}"
+        report.error("unknown-input", ("inputs", str(name)), message, known(template.inputs))
+    if not _is_bounded(given):
+        report.error("inputs-too-large", ("inputs",), f"inputs may have {MAX_NODES} values, {MAX_DEPTH} levels deep")
+        report.raise_errors()
+    coercer = Coercer(template.types, report)
+    bound: dict[str, object] = {}
+    for name, declared in template.inputs.items():
+        value = given.get(name)
+        if value is None and name in absent_secrets and declared.secret:
+            bound[name] = SecretPlaceholder(frozenset({name}))
+        elif value is not None or (declared.has_default and declared.default is not None):
+            value = declared.default if value is None else value
+            bound[name] = coercer.coerce(value, declared.schema, ("inputs", name))
+        elif declared.required:
+            report.error("input-required", ("inputs", name), f"the input {name!r} has no value and no default")
+    return bound
+
+
+def _is_bounded(given: Mapping[str, object]) -> bool:
+    """Return whether inputs keep the limits that documents keep; a client may send what no document could hold."""
+    waiting: list[tuple[object, int]] = [(value, 1) for value in given.values()]
+    seen = 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if seen > MAX_NODES or depth > MAX_DEPTH:
+            return False
+        if isinstance(value, dict):
+            waiting.extend((item, depth + 1) for item in value.values())
+        elif isinstance(value, list):
+            waiting.extend((item, depth + 1) for item in value)
+    return True
+
+
+def without_values(problems: tuple[Problem, ...], template: Template) -> tuple[Problem, ...]:
+    """Return problems with the message of those about secret inputs made silent about the value."""
+    secret = {f"/inputs/{name}" for name, declared in template.inputs.items() if declared.secret}
+    return tuple(
+        Problem(p.code, p.path, p.line, p.column, "the value of this secret input is not valid", "")
+        if any(p.path == path or p.path.startswith(path + "/") for path in secret) and p.code != "input-required"
+        else p
+        for p in problems
+    )

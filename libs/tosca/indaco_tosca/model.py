@@ -1,0 +1,209 @@
+"""The public, frozen shapes: a parsed template, the plan made from it, and the outputs of a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from indaco_tosca.errors import Problem
+
+if TYPE_CHECKING:
+    from indaco_tosca.load import Document, Path
+    from indaco_tosca.schema import Constraint, Schema
+    from indaco_tosca.typeset import TypeSet
+
+ImportResolver = Callable[[str], str | bytes | None]
+"""Gives the text of an import by its name or URL, or None if it has none; the only door to the outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPlaceholder:
+    """Stands for a value that depends on secret inputs whose values are held elsewhere."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LateValue:
+    """Stands for a value that is known only after deployment, because it depends on an attribute of ``node``."""
+
+    node: str
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A declared input. ``default`` is meaningful only if ``has_default``; null is a possible default."""
+
+    name: str
+    type: str
+    schema: Schema
+    default: object = None
+    has_default: bool = False
+    required: bool = True
+    description: str = ""
+    secret: bool = False
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        return self.schema.constraints
+
+    @property
+    def must_be_given(self) -> bool:
+        return self.required and not self.has_default
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One assignment of a requirement; ``target`` is a node template, or empty where only a type was named."""
+
+    name: str
+    target: str
+    relationship: str
+    properties: Mapping[str, object]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node template as written: values may still contain functions."""
+
+    name: str
+    type: str
+    properties: Mapping[str, object]
+    capabilities: Mapping[str, Mapping[str, object]]
+    requirements: tuple[Requirement, ...]
+    artifacts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    name: str
+    type: str
+    properties: Mapping[str, object]
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDefinition:
+    name: str
+    value: object
+    description: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """A valid template: every type, name, requirement and function reference in it exists."""
+
+    description: str
+    metadata: Mapping[str, object]
+    inputs: Mapping[str, Input]
+    nodes: Mapping[str, Node] = field(repr=False)
+    outputs: Mapping[str, OutputDefinition] = field(repr=False)
+    policies: tuple[Policy, ...] = field(repr=False)
+    order: tuple[str, ...] = field(repr=False)
+    types: TypeSet = field(repr=False)
+    document: Document = field(repr=False)
+    warnings: tuple[Problem, ...] = ()
+    unsupported: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PortRule:
+    """An inbound opening. ``port_end`` equals ``port`` for a single port."""
+
+    protocol: str
+    port: int
+    port_end: int
+    remote_cidr: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A block device for each instance of a node; ``size_gib`` is 0 if an existing ``volume_id`` is attached."""
+
+    size_gib: int
+    mount: str
+    name: str = ""
+    volume_id: str = ""
+    snapshot_id: str = ""
+    device: str = ""
+    fs_type: str = "ext4"
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """A component hosted on a machine; ``is_native`` if the node's ``user_data`` installs it without a configurator."""
+
+    node: str
+    type: str
+    properties: Mapping[str, object] = field(repr=False)
+    is_native: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNode:
+    """One group of equal machines. Sizes are minima, and 0 or "" means that the template does not ask.
+
+    ``cpu_milli`` is thousandths of a virtual CPU; ``memory_mib`` and ``disk_gib`` are rounded up. ``secrets`` names the
+    secret inputs that ``user_data`` or ``software`` depend on: both must be handled as secrets if it is not empty, and
+    ``user_data`` is empty as long as the value of one of them is absent.
+    """
+
+    name: str
+    type: str
+    count: int
+    cpu_milli: int
+    memory_mib: int
+    disk_gib: int
+    gpus: int
+    gpu_model: str
+    public_ip: bool
+    instance_type: str
+    image: Mapping[str, str]
+    ports: tuple[PortRule, ...]
+    users: tuple[Mapping[str, object], ...] = field(repr=False)
+    volumes: tuple[Volume, ...]
+    software: tuple[Software, ...]
+    dns_name: str
+    user_data: str = field(repr=False)
+    dependencies: tuple[str, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    private_ip: bool = True
+    secrets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementHint:
+    """Where the template asks to be placed; an empty text means no wish."""
+
+    sla_id: str = ""
+    region: str = ""
+    provider: str = ""
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a template asks for with given inputs, in deployment order."""
+
+    inputs: Mapping[str, object] = field(repr=False)
+    secret_inputs: frozenset[str]
+    nodes: tuple[PlanNode, ...]
+    placement: PlacementHint | None
+    warnings: tuple[Problem, ...]
+    template: Template = field(repr=False)
+    absent_secrets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The value of a template's output; None with a ``problem`` if it could not be resolved."""
+
+    value: object = field(repr=False)
+    secret: bool = False
+    description: str = ""
+    problem: str = ""

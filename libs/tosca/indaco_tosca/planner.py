@@ -1,0 +1,228 @@
+"""Make a plan: which machines a template asks for with given inputs, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from indaco_tosca.errors import TemplateError
+from indaco_tosca.evaluate import CREDENTIAL, Evaluator
+from indaco_tosca.functions import calls_in
+from indaco_tosca.inputs import bind_inputs, without_values
+from indaco_tosca.model import (
+    LateValue,
+    Node,
+    PlacementHint,
+    Plan,
+    PlanNode,
+    SecretPlaceholder,
+    Software,
+    Template,
+    Volume,
+)
+from indaco_tosca.recipes import RecipeError, render, script, understands
+from indaco_tosca.report import Report
+from indaco_tosca.resolved import NODES, Resolver, Values
+from indaco_tosca.resources import (
+    GIB,
+    MIB,
+    addresses_of,
+    endpoints_of,
+    image_of,
+    instance_count,
+    port_rules,
+    volumes_of,
+)
+from indaco_tosca.scalars import source_text
+from indaco_tosca.topology import BLOCK_STORAGE, COMPUTE, NETWORK, PORT, Topology
+from indaco_tosca.tree import as_list
+
+_PLACEMENT = "tosca.policies.Placement"
+
+
+def plan(template: Template, inputs: Mapping[str, object], *, absent_secrets: frozenset[str] = frozenset()) -> Plan:
+    """Return what a template asks for.
+
+    ``absent_secrets`` names secret inputs whose values are held elsewhere: they count as given, and what depends on one
+    is a SecretPlaceholder. A plan of the same template with the full values is otherwise equal.
+    Raises: TemplateError, with a path "/inputs/<name>" for each input that is missing, wrong or unknown, and a path into
+    the template for what cannot be planned.
+    """
+    if template.unsupported:
+        raise TemplateError(template.unsupported)
+    report = Report(template.document)
+    bound = bind_inputs(template, inputs, absent_secrets, report)
+    try:
+        report.raise_errors()
+    except TemplateError as error:
+        raise TemplateError(without_values(error.problems, template)) from None
+    resolver = Resolver(Evaluator(template, bound), report)
+    nodes = _Planner(template, resolver).nodes()
+    placement = _placement(template, resolver)
+    report.raise_errors()
+    return Plan(
+        MappingProxyType(bound),
+        frozenset(name for name, declared in template.inputs.items() if declared.secret),
+        nodes,
+        placement,
+        (*template.warnings, *report.warnings),
+        template,
+        frozenset(name for name, value in bound.items() if isinstance(value, SecretPlaceholder)),
+    )
+
+
+class _Planner:
+    """Plans the machines of one template."""
+
+    def __init__(self, template: Template, resolver: Resolver) -> None:
+        self._template = template
+        self._resolver = resolver
+        self._report = resolver.report
+        self._topology: Topology = resolver.evaluator.topology
+
+    def nodes(self) -> tuple[PlanNode, ...]:
+        machines = self._topology.of_type(COMPUTE)
+        if not machines:
+            message = "the template has no machine: no node whose type derives from tosca.nodes.Compute"
+            self._report.error("nothing-to-deploy", NODES, message)
+        planned = {machine.name: self._node(machine) for machine in machines}
+        self._warn_about_rest()
+        return tuple(planned[name] for name in _in_order({name: node.dependencies for name, node in planned.items()}))
+
+    def _node(self, machine: Node) -> PlanNode:
+        resolver = self._resolver
+        hosted = self._topology.hosted_on(machine.name)
+        endpoints = endpoints_of([machine, *hosted], self._template.types, resolver)
+        host = resolver.capability(machine, "host")
+        own = resolver.node(machine)
+        is_public, is_private = addresses_of(machine, endpoints, resolver)
+        volumes = volumes_of(machine, resolver)
+        software = tuple(self._software(node) for node in hosted)
+        return PlanNode(
+            name=machine.name,
+            type=machine.type,
+            count=instance_count(machine, resolver),
+            cpu_milli=round((host.number("num_cpus") or 0) * 1000),
+            memory_mib=host.size("mem_size", MIB),
+            disk_gib=host.size("disk_size", GIB),
+            gpus=host.integer("num_gpus") or 0,
+            gpu_model=host.text("gpu_model"),
+            public_ip=is_public,
+            instance_type=host.text("instance_type"),
+            image=MappingProxyType(image_of(machine, resolver)),
+            ports=port_rules(endpoints, resolver),
+            users=tuple(MappingProxyType(user) for user in own.items("os_users") if isinstance(user, dict)),
+            volumes=volumes,
+            software=software,
+            dns_name=self._dns_name(machine, endpoints),
+            user_data=self._user_data(software, volumes),
+            dependencies=self._dependencies(machine, hosted),
+            tags=MappingProxyType({key: source_text(value) for key, value in own.mapping("tags").items()}),
+            private_ip=is_private,
+            secrets=frozenset().union(*(resolver.node(node).secrets for node in hosted)) - {CREDENTIAL},
+        )
+
+    def _dns_name(self, machine: Node, endpoints: list[tuple[str, Values]]) -> str:
+        names = [values.open_text("dns_name") for _, values in endpoints]
+        names += [self._resolver.node(port).open_text("dns_name") for port, _ in self._topology.ports_of(machine.name)]
+        return next((name for name in names if name), "")
+
+    def _software(self, node: Node) -> Software:
+        properties = self._resolver.node(node).found
+        is_late = any(isinstance(value, LateValue) for value in _unknown_in(properties))
+        is_native = understands(node) and not is_late
+        if not is_native and self._is_configured(node):
+            why = "its properties depend on attributes" if is_late else "there is no recipe for it"
+            message = f"{node.type} is not installed by the machine itself, for {why}; it needs a configuration service"
+            self._report.warn("needs-configuration", (*NODES, node.name), message)
+        return Software(node.name, node.type, MappingProxyType(dict(properties)), is_native)
+
+    def _is_configured(self, node: Node) -> bool:
+        return bool(node.artifacts) or node.type != "tosca.nodes.SoftwareComponent"
+
+    def _user_data(self, software: tuple[Software, ...], volumes: tuple[Volume, ...]) -> str:
+        parts: list[str] = []
+        for component in software:
+            if not component.is_native:
+                continue
+            if _unknown_in(component.properties):
+                return ""  # waits for a secret
+            path = (*NODES, component.node, "properties")
+            try:
+                parts.append(render(component, volumes))
+            except RecipeError as error:
+                self._report.error("bad-property", (*path, error.name), str(error))
+        return script(parts)
+
+    def _dependencies(self, machine: Node, hosted: list[Node]) -> tuple[str, ...]:
+        """Return the other machines that a machine, or what is on it, requires or reads an attribute of."""
+        needed: dict[str, None] = {}
+        for node in (machine, *hosted):
+            names = [edge.target for edge in node.requirements if edge.target]
+            values = [node.properties, *node.capabilities.values()]
+            for function, argument, _ in (call for value in values for call in calls_in(dict(value))):
+                if function == "get_attribute" and as_list(argument):
+                    names.append(str(as_list(argument)[0]))
+            for name in names:
+                other = self._topology.machine_of(name) if name in self._template.nodes else ""
+                if other and other != machine.name:
+                    needed[other] = None
+        return tuple(needed)
+
+    def _warn_about_rest(self) -> None:
+        for node in self._template.nodes.values():
+            is_part = any(self._topology.is_a(node, kind) for kind in (BLOCK_STORAGE, NETWORK, PORT))
+            if not is_part and not self._topology.machine_of(node.name):
+                message = f"nothing is deployed for the node {node.name!r} of type {node.type}"
+                self._report.warn("not-deployed", (*NODES, node.name), message)
+
+
+def _unknown_in(properties: Mapping[str, object]) -> list[SecretPlaceholder | LateValue]:
+    found: list[SecretPlaceholder | LateValue] = []
+    waiting: list[object] = list(properties.values())
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, SecretPlaceholder | LateValue):
+            found.append(current)
+        elif isinstance(current, dict):
+            waiting.extend(current.values())
+        elif isinstance(current, list):
+            waiting.extend(current)
+    return found
+
+
+def _in_order(dependencies: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return names with dependencies first; machines that need each other stay as they are written."""
+    order: list[str] = []
+    waiting = dict.fromkeys(dependencies)
+    while waiting:
+        is_ready = (name for name in waiting if not any(item in waiting for item in dependencies[name]))
+        chosen = next(is_ready, None) or next(iter(waiting))
+        del waiting[chosen]
+        order.append(chosen)
+    return order
+
+
+def _placement(template: Template, resolver: Resolver) -> PlacementHint | None:
+    """Return the first wish about placement; others are ignored with a warning."""
+    hint: PlacementHint | None = None
+    for index, policy in enumerate(template.policies):
+        if not template.types.is_a("policy_types", policy.type, _PLACEMENT):
+            continue
+        path = ("topology_template", "policies", index, policy.name)
+        values = resolver.loose(policy.properties, "", (*path, "properties"))
+        required = template.types.properties("policy_types", policy.type)
+        for name, definition in required.items():
+            if definition.required and not definition.has_default and name not in values.found:
+                resolver.report.error("property-required", path, f"{policy.type} needs the property {name!r}")
+        found = PlacementHint(
+            values.text("sla_id"),
+            values.text("region") or values.text("availability_zone"),
+            values.text("provider") or values.text("cloud_id"),
+            policy.targets,
+        )
+        if hint is None:
+            hint = found
+        else:
+            resolver.report.warn("placement-ignored", path, "only the first placement policy is followed")
+    return hint

@@ -1,0 +1,107 @@
+"""Check what functions refer to, and put nodes in the order in which they must be deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from indaco_tosca.functions import ENTITIES, calls_in
+from indaco_tosca.load import Path
+from indaco_tosca.model import Input, Node
+from indaco_tosca.report import Report, known
+from indaco_tosca.tree import as_list
+from indaco_tosca.typeset import TypeCycle, TypeSet, UnknownType
+
+
+class ReferenceChecker:
+    """Checks the arguments of every function call in a value."""
+
+    def __init__(self, inputs: Mapping[str, Input], nodes: Mapping[str, Node], types: TypeSet, report: Report) -> None:
+        self._inputs = inputs
+        self._nodes = nodes
+        self._types = types
+        self._report = report
+
+    def check(self, value: object, path: Path, *, owner: str = "") -> None:
+        """Check the calls in a value that belongs to the node ``owner``, or to no node.
+
+        SELF in an edge is the edge, whose properties are not looked into here.
+        """
+        for name, argument, at in calls_in(value, path):
+            is_edge = bool(owner) and at[3:4] == ("requirements",)
+            match name:
+                case "get_input":
+                    self._input(argument, at)
+                case "get_property" | "get_attribute" | "get_artifact":
+                    if not (is_edge and as_list(argument)[:1] == ["SELF"]):
+                        self._entity(name, argument, at, owner)
+                case "concat" | "join" | "token" if not isinstance(argument, list):
+                    self._report.error("bad-function", at, f"{name} takes a list")
+                case "token" if len(as_list(argument)) != 3:  # noqa: PLR2004
+                    self._report.error("bad-function", at, "token takes a text, separators and an index")
+
+    def _input(self, argument: object, path: Path) -> None:
+        name = as_list(argument)[0] if isinstance(argument, list) and argument else argument
+        if not isinstance(name, str) or name not in self._inputs:
+            message = f"the template has no input {str(name)[:80]!r}"
+            self._report.error("unknown-input", path, message, known(self._inputs))
+
+    def _entity(self, function: str, argument: object, path: Path, owner: str) -> None:
+        words = as_list(argument)
+        if len(words) < 2 or not all(isinstance(word, str) for word in words[:2]):  # noqa: PLR2004
+            self._report.error("bad-function", path, f"{function} takes a list: a node, a name and what is in it")
+            return
+        entity, name = str(words[0]), str(words[1])
+        if entity in ENTITIES:
+            if not owner:
+                self._report.error("bad-function", path, f"{entity} has no meaning outside a node template")
+            entity = owner if entity == "SELF" else ""
+        elif entity not in self._nodes:
+            self._report.error("unknown-node", path, f"there is no node template {entity[:80]!r}")
+            return
+        if entity and function == "get_property" and not self._has(entity, name):
+            message = f"the node {entity!r} has no property, capability or requirement {name[:80]!r}"
+            self._report.error("unknown-property", path, message)
+
+    def _has(self, entity: str, name: str) -> bool:
+        node = self._nodes.get(entity)
+        try:
+            node_type = self._types.node(node.type) if node else None
+        except (UnknownType, TypeCycle):
+            return True
+        if node_type is None or node is None:
+            return True
+        members = (node_type.properties, node_type.attributes, node_type.capabilities, node_type.requirements)
+        return any(name in group for group in members) or any(item.name == name for item in node.requirements)
+
+
+def deployment_order(nodes: Mapping[str, Node], report: Report) -> tuple[str, ...]:
+    """Return the names of nodes with the targets of requirements before their sources, else as they are written."""
+    order: list[str] = []
+    state: dict[str, int] = {}  # 1: being visited, 2: done
+    for start in nodes:
+        stack = [] if start in state else [(start, iter(_targets(nodes[start], nodes)))]
+        if stack:
+            state[start] = 1
+        while stack:
+            name, targets = stack[-1]
+            target = next(targets, None)
+            if target is None:
+                stack.pop()
+                state[name] = 2
+                order.append(name)
+            elif target not in state:
+                state[target] = 1
+                stack.append((target, iter(_targets(nodes[target], nodes))))
+            elif state[target] == 1:
+                names = [step for step, _ in stack]
+                cycle = " -> ".join([*names[names.index(target) :], target])
+                report.error("requirement-cycle", _path_to(nodes[name], target), f"the nodes need each other: {cycle}")
+    return tuple(order)
+
+
+def _targets(node: Node, nodes: Mapping[str, Node]) -> list[str]:
+    return [item.target for item in node.requirements if item.target in nodes]
+
+
+def _path_to(node: Node, target: str) -> Path:
+    return next(item.path for item in node.requirements if item.target == target)

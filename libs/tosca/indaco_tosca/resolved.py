@@ -1,0 +1,163 @@
+"""The properties of nodes as the planner reads them: evaluated, canonical and checked, each problem with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+from indaco_tosca.evaluate import ABSENT, EvaluationError, Evaluator
+from indaco_tosca.load import Path
+from indaco_tosca.model import LateValue, Node, SecretPlaceholder
+from indaco_tosca.report import Report
+from indaco_tosca.scalars import scalar_unit, source_text
+from indaco_tosca.schema import PropertyDefinition
+from indaco_tosca.values import Coercer
+
+NODES: Path = ("topology_template", "node_templates")
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Canonical properties of one thing, with readers for the kinds that a plan is made of.
+
+    ``tainted`` has, for each property that depends on secrets, their names.
+    """
+
+    found: Mapping[str, object]
+    path: Path
+    report: Report
+    tainted: Mapping[str, frozenset[str]]
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        return frozenset().union(*self.tainted.values())
+
+    def text(self, name: str) -> str:
+        value = self._known(name)
+        return "" if isinstance(value, dict | list) else source_text(value)
+
+    def integer(self, name: str) -> int | None:
+        value = self._known(name)
+        return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def number(self, name: str) -> float | None:
+        value = self._known(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def flag(self, name: str) -> bool | None:
+        value = self._known(name)
+        return value if isinstance(value, bool) else None
+
+    def size(self, name: str, unit: int) -> int:
+        """Return a size in units of so many bytes, rounded up; 0 if there is none."""
+        text = self.text(name)
+        try:
+            return ceil(scalar_unit(text, "scalar-unit.size") / unit) if text else 0
+        except ValueError:
+            return 0  # reported as wrong-type when it was coerced
+
+    def mapping(self, name: str) -> Mapping[str, object]:
+        value = self._known(name)
+        return value if isinstance(value, dict) else {}
+
+    def items(self, name: str) -> list[object]:
+        value = self._known(name)
+        return value if isinstance(value, list) else []
+
+    def open_text(self, name: str) -> str:
+        """Return a text that may be left out: with a warning, if it depends on a secret or on an attribute."""
+        if name in self.tainted or isinstance(self.found.get(name), LateValue):
+            message = f"{name} depends on a secret or on an attribute and is left out"
+            self.report.warn("value-left-out", (*self.path, name), message)
+            return ""
+        return self.text(name)
+
+    def _known(self, name: str) -> object:
+        """Return a value that a resource may depend on: neither secret nor known only after deployment."""
+        value = self.found.get(name)
+        if name in self.tainted or isinstance(value, SecretPlaceholder):
+            message = "a resource must not depend on a secret input: what a provider is asked for is not secret"
+            self.report.error("secret-in-resource", (*self.path, name), message)
+            return None
+        if isinstance(value, LateValue):
+            message = "a resource must not depend on an attribute, which is known only after deployment"
+            self.report.error("attribute-in-resource", (*self.path, name), message)
+            return None
+        return value
+
+
+@dataclass(slots=True)
+class Resolver:
+    """Resolves properties of nodes and capabilities, once each."""
+
+    evaluator: Evaluator
+    report: Report
+    _cache: dict[tuple[str, str], Values] = field(default_factory=dict)
+    _coercer: Coercer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._coercer = Coercer(self.evaluator.template.types, self.report)
+
+    def node(self, node: Node) -> Values:
+        definitions = self.evaluator.template.types.node(node.type).properties
+        return self._resolve(node, "", definitions, (*NODES, node.name, "properties"))
+
+    def capability(self, node: Node, name: str) -> Values:
+        found = self.evaluator.template.types.node(node.type).capabilities.get(name)
+        path = (*NODES, node.name, "capabilities", name, "properties")
+        return self._resolve(node, name, found.properties if found else {}, path)
+
+    def _resolve(
+        self, node: Node, capability: str, definitions: Mapping[str, PropertyDefinition], path: Path
+    ) -> Values:
+        key = (node.name, capability)
+        if key not in self._cache:
+            found: dict[str, object] = {}
+            tainted: dict[str, frozenset[str]] = {}
+            for name, definition in definitions.items():
+                value, touched = self._property(node, capability, definition, (*path, name))
+                if value is not ABSENT:
+                    found[name] = value
+                    tainted |= {name: touched} if touched else {}
+                elif definition.required and not definition.has_default:
+                    self.report.warn("value-absent", (*path, name), f"the property {name!r} has no value")
+            self._cache[key] = Values(found, path, self.report, tainted)
+        return self._cache[key]
+
+    def _property(
+        self, node: Node, capability: str, definition: PropertyDefinition, path: Path
+    ) -> tuple[object, frozenset[str]]:
+        try:
+            value, touched = self.evaluator.evaluate_property(node, definition.name, capability=capability)
+        except EvaluationError as error:
+            self.report.error("bad-function", path, str(error))
+            return ABSENT, frozenset()
+        for note in self.evaluator.take_notes():
+            self.report.warn("null-value", path, f"{note}; the value is null")
+        return (value if value is ABSENT else self.coerce(value, definition, path, touched)), touched
+
+    def coerce(self, value: object, definition: PropertyDefinition, path: Path, touched: frozenset[str]) -> object:
+        """Return the canonical value; problems of a value that depends on a secret do not show it."""
+        if not touched:
+            return self._coercer.coerce(value, definition.schema, path)
+        apart = Report()
+        result = Coercer(self.evaluator.template.types, apart).coerce(value, definition.schema, path)
+        if apart.has_errors:
+            self.report.error("wrong-type", path, "the value, which depends on a secret input, is not valid")
+        return result
+
+    def loose(self, raw: Mapping[str, object], owner: str, path: Path) -> Values:
+        """Resolve properties that have no definition at hand, such as those of a relationship or a policy."""
+        found: dict[str, object] = {}
+        tainted: dict[str, frozenset[str]] = {}
+        for name, expression in raw.items():
+            try:
+                value, touched = self.evaluator.evaluate(expression, owner=owner)
+            except EvaluationError as error:
+                self.report.error("bad-function", (*path, name), str(error))
+                continue
+            if value is not ABSENT and value is not None:
+                found[name] = value
+                tainted |= {name: touched} if touched else {}
+        return Values(found, path, self.report, tainted)

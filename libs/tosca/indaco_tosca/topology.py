@@ -1,0 +1,86 @@
+"""Who hosts, binds and stores whom: the edges of a template, read by their meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from indaco_tosca.model import Node, Requirement, Template
+
+COMPUTE = "tosca.nodes.Compute"
+BLOCK_STORAGE = "tosca.nodes.BlockStorage"
+NETWORK = "tosca.nodes.network.Network"
+PORT = "tosca.nodes.network.Port"
+HOSTED_ON = "tosca.relationships.HostedOn"
+_MAX_HOSTS = 32
+
+
+class Topology:
+    """The nodes of a template with the edges between them."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self._nodes = template.nodes
+        self._hosts: dict[str, str] = {}
+        for node in template.nodes.values():
+            for requirement in node.requirements:
+                if requirement.target and self._is_host(requirement):
+                    self._hosts.setdefault(node.name, requirement.target)
+        self._hosted: dict[str, list[Node]] = {}
+        for name in template.order:
+            for host in self.hosts_of(name):
+                self._hosted.setdefault(host.name, []).append(template.nodes[name])
+
+    def is_a(self, node: Node, type_name: str) -> bool:
+        return self._template.types.node(node.type).derives_from(type_name)
+
+    def of_type(self, type_name: str) -> list[Node]:
+        """Return the nodes of a type and of those that derive from it, in deployment order."""
+        nodes = (self._nodes[name] for name in self._template.order)
+        return [node for node in nodes if self.is_a(node, type_name)]
+
+    def hosts_of(self, name: str) -> Iterator[Node]:
+        """Yield the host of a node, the host of that, and so on."""
+        for _ in range(_MAX_HOSTS):
+            name = self._hosts.get(name, "")
+            if not name:
+                return
+            yield self._nodes[name]
+
+    def machine_of(self, name: str) -> str:
+        """Return the machine that a node is, is hosted on or is attached to; empty if there is none."""
+        node = self._nodes[name]
+        if self.is_a(node, COMPUTE):
+            return name
+        for host in self.hosts_of(name):
+            if self.is_a(host, COMPUTE):
+                return host.name
+        if self.is_a(node, PORT):
+            return next((edge.target for edge in node.requirements if edge.name == "binding"), "")
+        return ""
+
+    def hosted_on(self, machine: str) -> list[Node]:
+        """Return the software on a machine, in deployment order."""
+        return self._hosted.get(machine, [])
+
+    def ports_of(self, machine: str) -> list[tuple[Node, Node | None]]:
+        """Return the Port nodes bound to a machine, each with its network."""
+        return [
+            (node, self._nodes.get(self._target(node, "link")))
+            for node in self._nodes.values()
+            if self.is_a(node, PORT) and self._target(node, "binding") == machine
+        ]
+
+    def volumes_of(self, machine: str) -> list[tuple[Requirement, Node]]:
+        """Return the volumes attached to a machine with the requirement that attaches each."""
+        return [
+            (edge, self._nodes[edge.target])
+            for edge in self._nodes[machine].requirements
+            if edge.target and self.is_a(self._nodes[edge.target], BLOCK_STORAGE)
+        ]
+
+    def _target(self, node: Node, requirement: str) -> str:
+        return next((edge.target for edge in node.requirements if edge.name == requirement), "")
+
+    def _is_host(self, requirement: Requirement) -> bool:
+        types = self._template.types
+        return requirement.name == "host" or types.is_a("relationship_types", requirement.relationship, HOSTED_ON)

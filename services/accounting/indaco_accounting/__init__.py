@@ -1,0 +1,1 @@
+"""The accounting service: a usage record per node, and its export to APEL."""

@@ -1,0 +1,1 @@
+"""Usage in the formats of others: APEL cloud records as text (pure), and the spool folder that they are sent from."""

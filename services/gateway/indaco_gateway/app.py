@@ -1,0 +1,41 @@
+"""Builds the gateway."""
+
+from aiohttp import web
+
+from indaco_common.service import Infra, Service, ServiceSpec
+from indaco_common.web import Face
+
+from .access import Access
+from .events import Events
+from .handlers import Viewing
+from .indigo import misc
+from .indigo.deployments import Deployments
+from .keys import Keys
+from .model.keyring import KeyRing
+from .model.operation import Operation
+from .settings import GatewaySettings
+from .submission import Submissions
+
+
+def face(request: web.Request) -> Face:
+    """INDIGO's error bodies at the root, RFC 9457 under /v1."""
+    return "native" if request.path.startswith("/v1/") else "indigo"
+
+
+def build(infra: Infra, settings: GatewaySettings) -> Service:
+    operations, keyrings = infra.repository(Operation), infra.repository(KeyRing)
+    access = Access(settings, operations, infra.clock)
+    submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock)
+    routes = [
+        *misc.routes(access),
+        *Deployments(access, submissions, operations, infra.store, infra.vault, infra.clock).routes(),
+        *Events(access, operations, infra.hints, settings.max_listeners).routes(),
+        *Keys(access, keyrings, infra.vault).routes(),
+    ]
+    return Service(
+        infra, handlers=(Viewing(operations, keyrings, infra.clock),), routes=routes, starting=(access.open,),
+        closing=(access.close,), app_options={"face": face},
+    )  # fmt: skip
+
+
+SERVICE = ServiceSpec("gateway", GatewaySettings, handlers=(Viewing,), build=build, port=8080, needs_secrets=True)

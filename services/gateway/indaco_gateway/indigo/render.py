@@ -1,0 +1,107 @@
+"""INDIGO's JSON: dates to the minute, ``links`` as a list, nulls left out; what we add, older clients ignore."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from indaco_gateway.model.operation import Operation, Resource
+
+IAAS_TYPES = {"openstack": "OPENSTACK", "ec2": "AWS", "kubernetes": "KUBERNETES"}
+
+
+def date(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M+0000") if at else None
+
+
+def deployment(op: Operation, base: str | None) -> dict[str, Any]:
+    """Return a deployment; *base* None leaves the links empty, as in callbacks."""
+    body: dict[str, Any] = {
+        "uuid": op.id,
+        "creationTime": date(op.created_at),
+        "updateTime": date(op.updated_at),
+        "physicalId": op.id if op.attempts else None,
+        "status": op.status,
+        "statusReason": op.reason or None,
+        "outputs": {**op.outputs, **dict.fromkeys(op.secret_outputs, "secret: see /outputs")},
+        "task": op.task,
+        "callback": op.callback,
+        "userGroup": op.group.path,
+        "cloudProviderName": op.provider,
+        "cloudProviderEndpoint": _endpoint(op),
+        "createdBy": {"issuer": op.owner.issuer, "subject": op.owner.subject},
+        "links": _links(op, base),
+        # ours
+        "attempts": [attempt.model_dump(mode="json", exclude_none=True) for attempt in op.attempts],
+        "placement": {
+            "ranked": [ranked.model_dump(mode="json") for ranked in op.ranked],
+            "refused": [reason.model_dump(mode="json", exclude_none=True) for reason in op.refused],
+        },
+        "simulated": bool(op.place and op.place.simulated),
+        "version": op.version,
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _endpoint(op: Operation) -> dict[str, Any]:
+    if op.place is None:
+        return {}
+    kind = IAAS_TYPES.get(op.place.kind, op.place.kind.upper())
+    return {
+        "cpEndpoint": op.place.endpoint, "region": op.place.region, "cpComputeServiceId": op.place.agreement,
+        "deploymentType": kind, "iaasType": kind,
+    }  # fmt: skip
+
+
+def _links(op: Operation, base: str | None) -> list[dict[str, str]]:
+    if base is None:
+        return []
+    self = f"{base}/deployments/{op.id}"
+    return [
+        {"rel": "self", "href": self},
+        {"rel": "resources", "href": f"{self}/resources?type={{type}}"},
+        {"rel": "template", "href": f"{self}/template"},
+    ]
+
+
+def resource(op: Operation, machine: Resource, base: str) -> dict[str, Any]:
+    deployment_url = f"{base}/deployments/{op.id}"
+    body = {
+        "uuid": machine.uuid,
+        "creationTime": date(machine.created_at),
+        "updateTime": date(machine.updated_at),
+        "physicalId": machine.physical_id or None,
+        "state": machine.state,
+        "toscaNodeType": "tosca.nodes.indigo.Compute",
+        "toscaNodeName": machine.node.rpartition("-")[0],
+        "requiredBy": [],
+        "metadata": {"instance_name": machine.node, "public_address": machine.public_address},
+        "links": [
+            {"rel": "deployment", "href": deployment_url},
+            {"rel": "self", "href": f"{deployment_url}/resources/{machine.uuid}"},
+        ],
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def page(
+    content: list[dict[str, Any]], *, url: str, filters: Mapping[str, str], number: int, size: int, total: int
+) -> dict[str, Any]:
+    """Return one page of a list with its links, in INDIGO's order: first, prev, self, next, last."""
+    pages = -(-total // size)
+    last = max(0, pages - 1)
+
+    def href(n: int) -> str:
+        return f"{url}?{urlencode({**filters, 'page': n, 'size': size, 'sort': 'createdAt,desc'}, safe=',:@/')}"
+
+    links = [{"rel": "self", "href": href(number)}]
+    if pages > 1:
+        links = [
+            {"rel": "first", "href": href(0)},
+            *([{"rel": "prev", "href": href(number - 1)}] if 0 < number <= last else []),
+            *links,
+            *([{"rel": "next", "href": href(number + 1)}] if number < last else []),
+            {"rel": "last", "href": href(last)},
+        ]
+    counts = {"size": size, "totalElements": total, "totalPages": pages, "number": number}
+    return {"links": links, "content": content, "page": counts}

@@ -1,0 +1,1 @@
+"""What the gateway remembers, pure: one Operation per deployment, one key ring per user."""

@@ -1,0 +1,1 @@
+"""The orchestrator: brings each deployment to the state its owner wants, at the place that sla reserved."""

@@ -1,0 +1,233 @@
+"""Virtual machines as containers of a local Docker Engine: real SSH, real limits, seconds instead of minutes.
+
+Meant for one host: ports are published on its loopback. The endpoint is ``docker:unix:///var/run/docker.sock`` or
+``docker:tcp://127.0.0.1:<port>``, with :class:`~indaco_orchestrator.drivers.docker_engine.EngineOptions` as its query.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import parse_qsl, quote
+
+import structlog
+
+from indaco_common.clock import Clock, SystemClock
+from indaco_common.contracts.values import Place
+from indaco_common.errors import CredentialRejected, NoCapacity, ProviderError, SpecRejected, Unavailable
+from indaco_common.units import ResourceVector
+from indaco_orchestrator.drivers import docker_container
+from indaco_orchestrator.drivers.docker_container import KEY_LABEL, LOOPBACK, MIB
+from indaco_orchestrator.drivers.docker_engine import Engine, EngineOptions
+from indaco_orchestrator.drivers.port import (
+    Ability,
+    Capacity,
+    Credential,
+    NodeKey,
+    NodeSpec,
+    Phase,
+    ResourceId,
+    ResourceState,
+    UsageSample,
+)
+
+_BANNER: Final = b"SSH-"
+_BANNER_TIMEOUT_S: Final = 1.0
+_SSH_PORT: Final = 22
+_TWIN_WAIT_S: Final = 6.0  # for a container that another call is making; a busy engine takes seconds
+_TWIN_STEP_S: Final = 0.05
+_UNSTARTED_AFTER: Final = timedelta(
+    seconds=5
+)  # since when a container that was made and not started is taken for forgotten
+log = structlog.stdlib.get_logger()
+
+
+class DockerDriver:
+    """One Docker Engine. Region and project do not divide it: they are names for the ledger."""
+
+    kind: ClassVar[str] = "docker"
+    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.USER_DATA, Ability.USAGE})
+
+    def __init__(self, engine: Engine, options: EngineOptions, *, clock: Clock | None = None) -> None:
+        self._engine = engine
+        self._options = options
+        self._clock = clock or SystemClock()
+        self._answered: set[ResourceId] = (
+            set()
+        )  # machines whose SSH server was seen: a busy one later is not "creating"
+        self._host: ResourceVector | None = None
+
+    @classmethod
+    async def open(cls, place: Place) -> Self:
+        """Return a driver for *place*. Raises Unavailable, if the endpoint is wrong: an operator has to mend it."""
+        address, _, query = place.endpoint.removeprefix("docker:").partition("?")
+        try:
+            options = EngineOptions.model_validate(dict(parse_qsl(query, strict_parsing=bool(query))))
+        except ValueError as error:
+            raise Unavailable(f"the endpoint of {place.provider} has wrong options") from error
+        return cls(Engine(address), options)
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def create(self, key: NodeKey, spec: NodeSpec, credential: Credential) -> ResourceId:  # noqa: ARG002 - needs none
+        async with self._engine.deadline():
+            found = await self._look(key)
+            if found is None:
+                found = await self._make(key, spec)
+            id = ResourceId(found["Id"])
+            if found["State"] == "created":
+                await self._start(id)
+            return id
+
+    async def find(self, key: NodeKey, credential: Credential) -> ResourceId | None:  # noqa: ARG002
+        async with self._engine.deadline():
+            found = await self._look(key)
+            return None if found is None else ResourceId(found["Id"])
+
+    async def describe(self, id: ResourceId, credential: Credential) -> ResourceState:  # noqa: ARG002
+        """Return the container's state; finishes a creation that was cut short between making and starting it."""
+        async with self._engine.deadline():
+            papers = await self._engine.read(_path(id, "json"))
+            if papers is None:
+                self._answered.discard(id)
+                return ResourceState(id, Phase.ABSENT)
+            if docker_container.has_failed(papers):
+                return docker_container.state_of(papers, is_answering=False, last_line=await self._last_line(id))
+            if papers["State"]["Status"] == "created":
+                await self._finish(papers)
+            is_running = papers["State"]["Status"] == "running"
+            return docker_container.state_of(papers, is_answering=is_running and await self._answers(papers))
+
+    async def delete(self, id: ResourceId, credential: Credential) -> None:  # noqa: ARG002
+        async with self._engine.deadline():
+            # 409: another call is removing it
+            status, _ = await self._engine.ask(
+                "DELETE", _path(id), query={"force": "1", "v": "1"}, accept=(204, 404, 409)
+            )
+        self._answered.discard(id)
+        if status == 204:  # noqa: PLR2004 - HTTP
+            log.info("machine.deleted", resource_id=id)
+
+    async def capacity(self, credential: Credential) -> Capacity:  # noqa: ARG002
+        async with self._engine.deadline():
+            return Capacity(await self._limit(), await self._used())
+
+    async def usage(self, id: ResourceId, credential: Credential) -> UsageSample:  # noqa: ARG002
+        async with self._engine.deadline():
+            query = {"stream": "false", "one-shot": "true"}
+            statistics = await self._engine.read(_path(id, "stats"), query=query)
+            return docker_container.usage_of(statistics or {})
+
+    async def _look(self, key: NodeKey) -> Mapping[str, Any] | None:
+        found = await self._list(f"{KEY_LABEL}={key}")
+        return found[0] if found else None
+
+    async def _list(self, label: str) -> list[Mapping[str, Any]]:
+        query = {"all": "1", "filters": json.dumps({"label": [label]})}
+        listed: list[Mapping[str, Any]] = await self._engine.read("/containers/json", query=query) or []
+        return listed
+
+    async def _make(self, key: NodeKey, spec: NodeSpec) -> Mapping[str, Any]:
+        """Return a new container, or that of a call with the same key which was quicker: the name is free for one only."""
+        body = docker_container.container_body(key, spec, spec.image or self._options.image)
+        await self._check_room(docker_container.needed(spec))
+        query = {"name": docker_container.container_name(key)}
+        until = asyncio.get_running_loop().time() + _TWIN_WAIT_S
+        while asyncio.get_running_loop().time() < until:
+            status, content = await self._engine.ask(
+                "POST", "/containers/create", query=query, body=body, accept=(201, 409)
+            )
+            if status == 201:  # noqa: PLR2004 - HTTP
+                id = json.loads(content)["Id"]
+                log.info("machine.created", resource_id=id, node=key.node, deployment_id=key.deployment)
+                return {"Id": id, "State": "created"}
+            # The engine takes the name before it lists the container, and gives it back if it cannot make one.
+            twin = await self._look(key)
+            if twin is not None:
+                return twin
+            await asyncio.sleep(_TWIN_STEP_S)
+        raise Unavailable("the container's name is taken, by a call that has not ended")
+
+    async def _start(self, id: ResourceId) -> None:
+        """Start the container; one that never can is removed, so that nothing is left of a refusal."""
+        try:
+            # 304: it runs
+            status, _ = await self._engine.ask("POST", _path(id, "start"), accept=(204, 304, 404))
+        except (NoCapacity, SpecRejected):
+            with suppress(ProviderError, Unavailable):
+                await self._engine.ask("DELETE", _path(id), query={"force": "1", "v": "1"})
+            raise
+        if status == 404:  # noqa: PLR2004 - HTTP
+            raise Unavailable("the container was removed while it was being started")
+
+    async def _finish(self, papers: Mapping[str, Any]) -> None:
+        made_at = docker_container.moment(papers.get("Created", ""))
+        if made_at is not None and self._clock.now() - made_at > _UNSTARTED_AFTER:
+            log.info("machine.started", resource_id=papers["Id"])
+            with suppress(NoCapacity, SpecRejected, CredentialRejected):  # a failure shows in the next description
+                await self._start(ResourceId(papers["Id"]))
+
+    async def _answers(self, papers: Mapping[str, Any]) -> bool:
+        """Return True once an SSH server greets, on the published port or, where the host's loopback is not ours, inside the bridge."""
+        id = ResourceId(papers["Id"])
+        if id not in self._answered:
+            networks = (papers["NetworkSettings"].get("Networks") or {}).values()
+            doors = [(LOOPBACK, port) for port in [docker_container.host_ports(papers).get(_SSH_PORT)] if port]
+            doors += [(network["IPAddress"], _SSH_PORT) for network in networks if network.get("IPAddress")]
+            for host, port in doors:
+                if await _greets(host, port):
+                    self._answered.add(id)
+                    break
+        return id in self._answered
+
+    async def _last_line(self, id: ResourceId) -> str:
+        query = {"stdout": "1", "stderr": "1", "tail": "1"}
+        _, stream = await self._engine.ask("GET", _path(id, "logs"), query=query, accept=(200, 404, 409, 500, 501))
+        return docker_container.last_line_of(stream)
+
+    async def _limit(self) -> ResourceVector:
+        """Return what the host has: cores times the ratio, and all its memory."""
+        if self._host is None:
+            host = await self._engine.read("/info")
+            if not host:
+                raise Unavailable("the Docker Engine does not describe its host")
+            self._host = ResourceVector(cpu_milli=host["NCPU"] * 1000, memory_mib=host["MemTotal"] // MIB)
+        milli = int(self._host["cpu_milli"] * self._options.cpu_ratio)
+        return ResourceVector(instances=milli // 100, cpu_milli=milli, memory_mib=self._host["memory_mib"])
+
+    async def _used(self) -> ResourceVector:
+        return docker_container.sum_of(await self._list(KEY_LABEL))
+
+    async def _check_room(self, asked: ResourceVector) -> None:
+        """Raise NoCapacity for what this host cannot hold beside our other machines, or ever."""
+        limit = await self._limit()
+        used = await self._used()
+        free = {name: max(0, amount - used[name]) for name, amount in limit.items()}
+        if self._host is not None:
+            free["cpu_milli"] = min(
+                free["cpu_milli"], self._host["cpu_milli"]
+            )  # the engine lets one have no more than all cores
+        short = asked.shortfall(free)
+        if short:
+            lacks = ", ".join(f"{name}: {asked[name]} asked, {free.get(name, 0)} free" for name in short)
+            raise NoCapacity(f"the Docker host has no room ({lacks})")
+
+
+def _path(id: ResourceId, part: str = "") -> str:
+    return f"/containers/{quote(id, safe='')}" + (f"/{part}" if part else "")
+
+
+async def _greets(host: str, port: int) -> bool:
+    """Return True if an SSH server says so at once (RFC 4253 §4.2)."""
+    try:
+        async with asyncio.timeout(_BANNER_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                return await reader.readexactly(len(_BANNER)) == _BANNER
+            finally:
+                writer.close()
+    except (OSError, EOFError, TimeoutError):
+        return False

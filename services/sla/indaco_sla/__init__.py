@@ -1,0 +1,1 @@
+"""The sla service: providers, agreements and quota; matches, ranks, reserves and explains."""

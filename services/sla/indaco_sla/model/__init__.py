@@ -1,0 +1,1 @@
+"""Decisions of sla, pure: what is granted, what is held, and where a deployment may go."""

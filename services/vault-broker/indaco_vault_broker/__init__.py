@@ -1,0 +1,1 @@
+"""The vault broker: SSH keys of users and one credential lease per attempt; only handles leave it."""

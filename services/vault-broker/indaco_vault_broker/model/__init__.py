@@ -1,0 +1,1 @@
+"""The broker's aggregates: leases of credentials, and SSH keys of users."""

@@ -1,0 +1,51 @@
+"""Builders for TOSCA tests: a template with one machine, of which a test says only what it is about."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from indaco_tosca import TemplateError
+
+ROOT = Path(__file__).parents[3]
+
+
+def _template(*, server: Mapping = {}, nodes: Mapping = {}, version: str = "tosca_simple_yaml_1_3", **rest) -> str:
+    topology = {key: rest.pop(key) for key in ("inputs", "outputs", "policies", "groups", "workflows") if key in rest}
+    machine = {"type": "tosca.nodes.indigo.Compute", **server}
+    topology["node_templates"] = {"server": machine, **nodes}
+    return json.dumps({"tosca_definitions_version": version, **rest, "topology_template": topology})
+
+
+@pytest.fixture(scope="session")
+def template() -> Callable[..., str]:
+    """Text of a template (JSON is YAML) with a machine "server", and with what the keywords add."""
+    return _template
+
+
+@pytest.fixture(scope="session")
+def problems() -> Callable[..., dict[str, str]]:
+    """The problems that a call raises, as path → code."""
+
+    def collect(function, *args, **kwargs) -> dict[str, str]:
+        with pytest.raises(TemplateError) as raised:
+            function(*args, **kwargs)
+        return {problem.path: problem.code for problem in raised.value.problems}
+
+    return collect
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder of public templates, where there is one."""
+    folder = Path(os.environ.get("INDACO_CORPUS") or ROOT.parent / "shared" / "corpus") / "tosca"
+    if not folder.is_dir():
+        pytest.skip("the corpus of public templates is not here (INDACO_CORPUS)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    return ROOT / "examples" / "templates"

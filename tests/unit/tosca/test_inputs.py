@@ -1,0 +1,101 @@
+"""Binding inputs: defaults, coercion, refusals, and which inputs are secret."""
+
+import pytest
+
+from indaco_tosca import SecretPlaceholder, TemplateError, parse, plan
+
+
+def test_given_values_win_over_defaults_and_take_their_type(template):
+    inputs = {
+        "cpus": {"type": "integer", "default": 1},
+        "size": {"type": "scalar-unit.size", "default": "2 GB"},
+        "flag": {"type": "boolean", "default": False},
+    }
+    made = plan(parse(template(inputs=inputs)), {"cpus": "4", "flag": "yes", "size": None})
+    assert made.inputs == {"cpus": 4, "size": "2 GB", "flag": True}
+
+
+def test_every_input_that_does_not_fit_is_told_by_its_name(template, problems):
+    inputs = {
+        "missing": {},
+        "cpus": {"type": "integer"},
+        "size": {"type": "scalar-unit.size", "constraints": [{"in_range": ["1 GB", "10 GB"]}]},
+        "users": {"type": "list", "entry_schema": {"type": "tosca.datatypes.indigo.User"}},
+    }
+    given = {"cpus": "many", "size": "20 GB", "users": [{"os_user_guid": "x"}], "other": 1}
+    assert problems(plan, parse(template(inputs=inputs)), given) == {
+        "/inputs/missing": "input-required",
+        "/inputs/cpus": "wrong-type",
+        "/inputs/size": "constraint-violated",
+        "/inputs/users/0/os_user_guid": "wrong-type",
+        "/inputs/other": "unknown-input",
+    }
+
+
+def test_a_bad_default_matters_only_if_it_is_used(template, problems):
+    parsed = parse(template(inputs={"n": {"type": "integer", "default": 9, "constraints": [{"less_than": 5}]}}))
+    assert plan(parsed, {"n": 3}).inputs == {"n": 3}
+    assert problems(plan, parsed, {}) == {"/inputs/n": "constraint-violated"}
+
+
+def test_an_optional_input_without_a_value_leaves_the_property_to_its_default(template):
+    server = {"capabilities": {"scalable": {"properties": {"count": {"get_input": "n"}}}}}
+    made = plan(parse(template(inputs={"n": {"type": "integer", "required": False}}, server=server)), {})
+    assert made.nodes[0].count == 1
+    assert "n" not in made.inputs
+
+
+@pytest.mark.parametrize(
+    ("name", "definition", "is_secret"),
+    [
+        ("admin_password", {}, True), ("adminPassword", {}, True), ("s3-secret", {}, True), ("token", {}, True),
+        ("ssh_private_key", {}, True), ("BACKUP_PASSPHRASE", {}, True), ("password_length", {}, False),
+        ("public_key", {}, False), ("tokens", {}, False), ("key", {}, False),
+        ("login", {"type": "tosca.datatypes.Credential"}, True),
+        ("logins", {"type": "list", "entry_schema": "tosca.datatypes.Credential"}, True),
+        ("pin", {"metadata": {"secret": True}}, True), ("csrf_token", {"metadata": {"secret": False}}, False),
+        ("listed", {}, True),
+    ],
+)  # fmt: skip
+def test_secret_inputs_are_known_by_declaration_type_or_name(name, definition, is_secret, template):
+    parsed = parse(template(inputs={name: definition}, metadata={"secret_inputs": ["listed"]}))
+    assert parsed.inputs[name].secret is is_secret
+
+
+def test_a_problem_of_a_secret_input_does_not_show_its_value(template):
+    parsed = parse(template(inputs={"api_token": {"type": "integer"}}))
+    with pytest.raises(TemplateError) as raised:
+        plan(parsed, {"api_token": "hunter2"})
+    assert "hunter2" not in str(raised.value) + repr(raised.value.problems)
+
+
+def test_a_plan_does_not_show_secret_values_when_it_is_printed(template):
+    parsed = parse(template(inputs={"api_token": {}}))
+    assert "hunter2" not in repr(plan(parsed, {"api_token": "hunter2"}))
+
+
+def test_a_secret_that_is_held_elsewhere_counts_as_given(template, problems):
+    parsed = parse(template(inputs={"api_token": {}, "name": {"default": "x"}}))
+    made = plan(parsed, {}, absent_secrets=frozenset({"api_token"}))
+    assert made.inputs["api_token"] == SecretPlaceholder(frozenset({"api_token"}))
+    assert (made.secret_inputs, made.absent_secrets) == ({"api_token"}, {"api_token"})
+    assert problems(plan, parsed, {}) == {"/inputs/api_token": "input-required"}
+
+
+def test_only_secret_inputs_can_be_absent(template, problems):
+    parsed = parse(template(inputs={"name": {}}))
+    assert problems(plan, parsed, {}, absent_secrets=frozenset({"name"})) == {"/inputs/name": "input-required"}
+
+
+def test_inputs_that_no_document_could_hold_are_refused(template, problems):
+    parsed = parse(template(inputs={"l": {"type": "list"}}))
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    assert problems(plan, parsed, {"l": deep}) == {"/inputs": "inputs-too-large"}
+    assert problems(plan, parsed, {"l": [0] * 60_000}) == {"/inputs": "inputs-too-large"}
+
+
+def test_an_input_that_looks_like_a_function_is_data(template):
+    parsed = parse(template(inputs={"m": {"type": "map"}}, outputs={"o": {"value": {"get_input": "m"}}}))
+    assert plan(parsed, {"m": {"get_attribute": ["server", "x"]}}).inputs["m"] == {"get_attribute": ["server", "x"]}
