@@ -139,7 +139,7 @@ async def relay_publish(url: str, count: int, folder: Path) -> Rate:
     return rate
 
 
-async def consumer_noop(url: str, count: int, folder: Path) -> Rate:
+async def consumer_noop(url: str, count: int, _folder: Path) -> Rate:
     """Take *count* messages through the whole consumer, with a handler that does nothing."""
 
     async def handle(_message: object, _ctx: object) -> None:

@@ -12,7 +12,8 @@ from indaco_common.bus.port import Bus, Delivery, Done, Verdict
 from indaco_common.bus.rabbitmq import RabbitBus
 from indaco_common.bus.topology import queue
 from indaco_common.errors import Unavailable
-from indaco_common.testing.conformance_bus import ALPHA, BETA, TOPOLOGY, BusConformance, Ear, OpenBus, bells, settled
+from indaco_common.testing.bells import ALPHA, BETA, TOPOLOGY, Ear, OpenBus, bells, settled
+from indaco_common.testing.conformance_bus import BusConformance
 from indaco_common.testing.rabbitmq import MANAGEMENT, URL, Passage, VirtualHost
 
 

@@ -43,7 +43,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def directory(first: Path, tmp_path: Path) -> Iterator[Path]:
-    """A vault of one's own that was started before; whatever still runs there afterwards is ended."""
+    """A vault that was started before, elsewhere: a directory may be moved. What still runs there at the end is ended."""
     copy = tmp_path / "vault"
     shutil.copytree(first, copy)
     yield copy
@@ -311,3 +311,16 @@ async def test_only_services_with_a_policy_get_secrets_and_only_while_it_runs(di
         with pytest.raises(Forbidden):
             vault.secrets_for(service)
     await vault.stop()
+
+
+async def test_a_process_has_the_same_identity_for_as_long_as_it_lives() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+        identity = ProcessId.of(other.pid)
+        started = child._started_posix(other.pid)  # what is asked where there is no /proc
+        assert identity is not None
+        assert started
+        assert identity.is_running()
+        assert child._started_posix(other.pid) == started
+        other.kill()
+    assert not identity.is_running()
+    assert child._started_posix(other.pid) is None

@@ -15,6 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from indaco_common.errors import Forbidden, Invalid, Unavailable
+from indaco_common.secrets import login as keeping
 from indaco_common.secrets.embedded import EmbeddedVault
 from indaco_common.secrets.login import AppRoleAuth, JwtAuth, TokenAuth, VaultAuth
 from indaco_common.secrets.roles import SERVICES, AppRole
@@ -258,3 +259,24 @@ async def test_a_set_up_needs_its_policy(vault: OpenVault, broker: AppRole, star
         await apply(vault.address, token_of(secrets))
     with pytest.raises(Unavailable):
         await apply("http://127.0.0.1:9", vault.root_token)
+
+
+async def test_a_login_outlives_an_outage_longer_than_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_RETRY_S", 0.1)
+    vault = OpenVault(tmp_path, ephemeral=False)
+    await vault.start()
+    vault.call("POST", BROKER, {"token_ttl": "1s", "token_max_ttl": "1h"})
+    secrets = vault.secrets_for("vault-broker")
+    await secrets.start()
+    with structlog.testing.capture_logs() as logged:
+        await vault.stop()
+        await asyncio.sleep(1)
+    assert "vault_token.renewal_failed" in [entry["event"] for entry in logged]
+    await vault.start()
+    await asyncio.sleep(0.5)
+    await secrets.ping()
+    assert await secrets.get("leases/a") is None
+    await secrets.stop()
+    await vault.stop()

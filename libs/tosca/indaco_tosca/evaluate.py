@@ -20,6 +20,7 @@ CREDENTIAL: Final = "@credential"
 """Stands among secret names for a credential that a deployment has, which is no input."""
 MAX_WORK: Final = 200_000  # values visited in one evaluation of a template; public ones need a few hundred
 MAX_TEXT: Final = 256 * 1024
+_TEXT_PER_WORK: Final = 64  # characters that cost as much as one value
 _MAX_DEPTH: Final = 90  # about 600 frames of the interpreter, whose limit is 1000
 
 _CREDENTIAL_KEYS: Final = frozenset({"credential", "token", "password", "private_key"})
@@ -293,6 +294,7 @@ class Evaluator:
         if any(value is None for value in values):
             return None
         text = separator.join(source_text(value) for value in values)
+        self._spend(len(text) // _TEXT_PER_WORK)
         if len(text) > MAX_TEXT:
             raise EvaluationError("a text became too long")
         return text
@@ -304,9 +306,10 @@ class Evaluator:
             return unknown
         if len(values) != 3 or values[0] is ABSENT or not source_text(values[2]).isdecimal():  # noqa: PLR2004
             raise EvaluationError("token takes a text, separators and an index")
-        separator = source_text(values[1])
-        pieces = source_text(values[0]).split(separator) if separator else [source_text(values[0])]
-        return self._inside(pieces, [values[2]], "the text")
+        text, separator, index = (source_text(value) for value in values)
+        self._spend(len(text) // _TEXT_PER_WORK)
+        pieces = text.split(separator) if separator else [text]
+        return self._inside(pieces, [index], "the text")
 
     def _artifact(self, words: list[object], owner: str) -> object:
         entity, name, _ = _split(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Final
 
 from indaco_tosca.errors import Problem
@@ -110,7 +111,7 @@ def bind_inputs(
         if value is None and name in absent_secrets and declared.secret:
             bound[name] = SecretPlaceholder(frozenset({name}))
         elif value is not None or (declared.has_default and declared.default is not None):
-            value = declared.default if value is None else value
+            value = deepcopy(declared.default) if value is None else value
             bound[name] = coercer.coerce(value, declared.schema, ("inputs", name))
         elif declared.required:
             report.error("input-required", ("inputs", name), f"the input {name!r} has no value and no default")

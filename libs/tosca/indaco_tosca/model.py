@@ -39,7 +39,7 @@ class Input:
     name: str
     type: str
     schema: Schema
-    default: object = None
+    default: object = field(default=None, repr=False)
     has_default: bool = False
     required: bool = True
     description: str = ""

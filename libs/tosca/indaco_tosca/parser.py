@@ -38,7 +38,8 @@ _UNSUPPORTED: Final = ("substitution_mappings", "workflows")
 def parse(text: str | bytes, *, resolve: ImportResolver | None = None) -> Template:
     """Return the template of a text.
 
-    Without a resolver the result is shared between calls with the same text; a template never changes.
+    Without a resolver the result is shared between calls with the same text; a template must not be changed. With one,
+    only the types are shared, by the digests of what it gives; an exception of the resolver goes through.
     Raises: TemplateError, with all the problems that were found.
     """
     if resolve is None and len(text) < _CACHED_SIZE:

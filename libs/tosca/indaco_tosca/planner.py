@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from indaco_tosca.errors import TemplateError
 from indaco_tosca.evaluate import CREDENTIAL, Evaluator
@@ -61,7 +60,7 @@ def plan(template: Template, inputs: Mapping[str, object], *, absent_secrets: fr
     placement = _placement(template, resolver)
     report.raise_errors()
     return Plan(
-        MappingProxyType(bound),
+        bound,
         frozenset(name for name, declared in template.inputs.items() if declared.secret),
         nodes,
         placement,
@@ -109,15 +108,15 @@ class _Planner:
             gpu_model=host.text("gpu_model"),
             public_ip=is_public,
             instance_type=host.text("instance_type"),
-            image=MappingProxyType(image_of(machine, resolver)),
+            image=image_of(machine, resolver),
             ports=port_rules(endpoints, resolver),
-            users=tuple(MappingProxyType(user) for user in own.items("os_users") if isinstance(user, dict)),
+            users=tuple(user for user in own.items("os_users") if isinstance(user, dict)),
             volumes=volumes,
             software=software,
             dns_name=self._dns_name(machine, endpoints),
             user_data=self._user_data(software, volumes),
             dependencies=self._dependencies(machine, hosted),
-            tags=MappingProxyType({key: source_text(value) for key, value in own.mapping("tags").items()}),
+            tags={key: source_text(value) for key, value in own.mapping("tags").items()},
             private_ip=is_private,
             secrets=frozenset().union(*(resolver.node(node).secrets for node in hosted)) - {CREDENTIAL},
         )
@@ -135,7 +134,7 @@ class _Planner:
             why = "its properties depend on attributes" if is_late else "there is no recipe for it"
             message = f"{node.type} is not installed by the machine itself, for {why}; it needs a configuration service"
             self._report.warn("needs-configuration", (*NODES, node.name), message)
-        return Software(node.name, node.type, MappingProxyType(dict(properties)), is_native)
+        return Software(node.name, node.type, dict(properties), is_native)
 
     def _is_configured(self, node: Node) -> bool:
         return bool(node.artifacts) or node.type != "tosca.nodes.SoftwareComponent"
@@ -151,7 +150,11 @@ class _Planner:
             try:
                 parts.append(render(component, volumes))
             except RecipeError as error:
-                self._report.error("bad-property", (*path, error.name), str(error))
+                tainted = self._resolver.node(self._template.nodes[component.node]).tainted
+                message = "the value, which depends on a secret input, cannot be used"
+                self._report.error(
+                    "bad-property", (*path, error.name), message if error.name in tainted else str(error)
+                )
         return script(parts)
 
     def _dependencies(self, machine: Node, hosted: list[Node]) -> tuple[str, ...]:

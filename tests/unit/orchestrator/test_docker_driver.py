@@ -295,6 +295,19 @@ async def test_the_loser_of_a_race_takes_the_winners_container(engine: tuple[Odd
     assert await driver.create(KEY, SPEC, {}) == "winner"
 
 
+async def test_a_container_that_the_engine_gives_up_is_made_again(engine: tuple[OddEngine, DockerDriver]) -> None:
+    odd, driver = engine
+    odd.answers |= {
+        "GET /containers/json": lambda: (
+            [{"Id": "doomed", "State": "created", "Labels": {}}] if odd.asked.count("GET /containers/json") == 1 else []
+        ),
+        "POST /containers/doomed/start": failing(404, "No such container: doomed"),
+        "POST /containers/create": lambda: web.json_response({"Id": "c0ffee"}, status=201),
+        "POST /containers/c0ffee/start": lambda: web.Response(status=204),
+    }
+    assert await driver.create(KEY, SPEC, {}) == "c0ffee"
+
+
 async def test_a_name_that_stays_taken_is_unavailable(
     engine: tuple[OddEngine, DockerDriver], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,8 @@
 """From a template to machines: sizes, counts, addresses, openings, volumes, order and placement."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from indaco_tosca import LateValue, PlacementHint, PortRule, SecretPlaceholder, parse, plan
@@ -266,3 +269,11 @@ def test_what_cannot_be_deployed_is_refused_at_planning(key, template, problems)
 def test_a_template_without_a_machine_has_nothing_to_deploy(problems):
     text = "{tosca_definitions_version: tosca_simple_yaml_1_0, topology_template: {node_templates: {}}}"
     assert problems(plan, parse(text), {}) == {"/topology_template/node_templates": "nothing-to-deploy"}
+
+
+def test_a_plan_is_made_of_plain_values(template):
+    server = {"properties": {"os_users": [{"os_user_name": "a"}]}, **capabilities(os={"type": "linux"})}
+    made = plan(parse(template(server=server, inputs={"l": {"type": "list", "default": [{}]}})), {})
+    assert json.loads(json.dumps([asdict(node) for node in made.nodes], default=list))[0]["image"] == {"type": "linux"}
+    made.inputs["l"][0]["changed"] = True
+    assert plan(made.template, {}).inputs == {"l": [{}]}

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from indaco_tosca import parse, plan
+from indaco_tosca import TemplateError, parse, plan
 
 HOSTED = {"requirements": [{"host": "server"}]}
 
@@ -114,3 +114,12 @@ def test_a_component_with_properties_that_the_recipe_does_not_know_is_left_to_a_
 def test_the_script_of_each_distribution_is_correct_shell(template):
     script = user_data(template, "indigo.dockerRun", {"docker_image": "nginx"})
     subprocess.run(["/bin/sh", "-n"], input=script, text=True, check=True)
+
+
+def test_a_refused_value_that_depends_on_a_secret_is_not_shown(template):
+    properties = {"docker_ports": [{"get_input": "port_token"}]}
+    node = {"type": "tosca.nodes.indigo.dockerRun", "properties": properties, **HOSTED}
+    parsed = parse(template(nodes={"app": node}, inputs={"port_token": {}}))
+    with pytest.raises(TemplateError) as raised:
+        plan(parsed, {"port_token": "hunter2"})
+    assert "hunter2" not in repr(raised.value.problems)

@@ -47,13 +47,12 @@ class Acknowledger:
     async def _flush(self) -> None:
         await asyncio.sleep(0)  # let the others of this turn finish
         self._flushing = None
-        for tag, is_up_to in self._frames():
-            try:
-                with translated("acknowledge"):
+        try:
+            with translated("acknowledge"):
+                for tag, is_up_to in self._frames():
                     await self._channel.basic_ack(tag, multiple=is_up_to, wait=False)
-            except Unavailable as error:
-                return log.info("acknowledgements.lost", error=error.detail)
-        return None
+        except Unavailable as error:
+            log.info("acknowledgements.lost", error=error.detail)
 
     def _frames(self) -> list[tuple[int, bool]]:
         """Return (tag, whether all before it are meant too), and forget what they acknowledge."""

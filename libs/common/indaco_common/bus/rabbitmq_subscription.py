@@ -1,6 +1,7 @@
 """One service's consumer on RabbitMQ, which comes back by itself: after a lost connection, a closed channel, a deleted queue."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 
 import aio_pika.abc
@@ -72,8 +73,8 @@ class RabbitSubscription:
         async with self._changing:
             self._is_paused, self._prefetch = False, prefetch
             await self._cancel()
-            if self._channel is not None and not self._channel.is_closed:
-                await self._consume(self._channel)
+            if self._channel is not None and self._acks is not None and not self._channel.is_closed:
+                await self._consume(self._channel, self._acks)
 
     async def drain(self) -> None:
         """Take nothing more, wait for what is under way, close the channel behind the last acknowledgement."""
@@ -147,18 +148,20 @@ class RabbitSubscription:
             raw.on_consumer_cancel_callbacks.add(end)
             self._acks = Acknowledger(raw)
             if not self._is_paused:
-                await self._consume(channel)
+                await self._consume(channel, self._acks)
 
     async def _close(self) -> None:
         channel, self._channel, self._tag = self._channel, None, None
         if channel is not None:
             await close_quietly(channel, self._timeout_s)
 
-    async def _consume(self, channel: aio_pika.abc.AbstractChannel) -> None:
+    async def _consume(self, channel: aio_pika.abc.AbstractChannel, acks: Acknowledger) -> None:
         with translated(f"consume {queue(self._service)}"):
             raw = await channel.get_underlay_channel()
             await raw.basic_qos(prefetch_count=self._prefetch, timeout=self._timeout_s)
-            answer = await raw.basic_consume(queue(self._service), self._on_message, timeout=self._timeout_s)
+            answer = await raw.basic_consume(
+                queue(self._service), functools.partial(self._on_message, acks), timeout=self._timeout_s
+            )
         self._tag = answer.consumer_tag
 
     async def _cancel(self) -> None:
@@ -169,11 +172,10 @@ class RabbitSubscription:
             raw = await self._channel.get_underlay_channel()
             await raw.basic_cancel(tag, timeout=self._timeout_s)
 
-    async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
+    async def _on_message(self, acks: Acknowledger, message: aiormq.abc.DeliveredMessage) -> None:
         """Hand over to a task of our own: the library cancels its tasks when the channel closes, and a handler is to finish."""
         self._received += 1
-        acks, tag = self._acks, message.delivery_tag or 0
-        assert acks is not None  # there is one as long as anything is delivered
+        tag = message.delivery_tag or 0
         acks.delivered(tag)
         task = asyncio.create_task(self._deliver(message, acks, tag))
         self._running.add(task)

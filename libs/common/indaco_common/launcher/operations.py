@@ -1,6 +1,7 @@
 """``indaco topology|replay|dead``: the broker's objects, the journals, the dead queues."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from indaco_common.bus.port import Bus
-from indaco_common.envelope import unseal
+from indaco_common.envelope import Envelope, unseal
 from indaco_common.errors import IndacoError
 from indaco_common.infra import open_bus, open_store
 from indaco_common.settings import Settings
@@ -158,25 +159,31 @@ def replay(source: str, target: str, name: str | None, since: datetime | None, d
     Example: indaco replay --from orchestrator --to accounting --type orchestrator.node.started.v1 --since 2026-11-01
     """
     bound = {kind.TYPE for kind in spec_named(target).messages}
+    query = JournalQuery(name=name, since=since.replace(tzinfo=UTC) if since else None)
 
     async def work() -> None:
-        settings = Settings()
-        store = open_store(settings, spec_named(source).name)
-        await store.start()
-        count, after = 0, ""
-        since_utc = since.replace(tzinfo=UTC) if since else None
-        try:
-            async with bus_of(settings) as bus:
-                while bodies := await store.journal(JournalQuery(name=name, since=since_utc, after=after)):
-                    for body in bodies:
-                        envelope, _ = unseal(body)
-                        after = envelope.id
-                        if envelope.name in bound:
-                            count += 1
-                            if not dry_run:
-                                await bus.inject(target, body)
-        finally:
-            await store.stop()
+        settings, count = Settings(), 0
+        async with bus_of(settings) as bus:
+            async for envelope, body in published(settings, spec_named(source).name, query):
+                if envelope.name not in bound:
+                    continue
+                count += 1
+                if not dry_run:
+                    await bus.inject(target, body)
         click.echo(f"{count} messages {'would be' if dry_run else 'were'} given to {target}")
 
     run_async(work)
+
+
+async def published(settings: Settings, service: str, query: JournalQuery) -> AsyncIterator[tuple[Envelope, bytes]]:
+    """Yield what *query* selects of a service's journal, oldest first, page by page."""
+    store = open_store(settings, service)
+    await store.start()
+    try:
+        while bodies := await store.journal(query):
+            for body in bodies:
+                envelope, _ = unseal(body)
+                yield envelope, body
+            query = dataclasses.replace(query, after=envelope.id)
+    finally:
+        await store.stop()

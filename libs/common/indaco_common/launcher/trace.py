@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from indaco_common.envelope import Envelope, unseal
-from indaco_common.infra import open_store
+from indaco_common.envelope import Envelope
 from indaco_common.settings import Settings
 from indaco_common.store import JournalQuery
 
-from .operations import run_async
+from .operations import published, run_async
 from .specs import all_specs
 
 BRIEF = ("attempt", "slot", "node", "serial", "reason", "clean", "slots", "provider", "shortfall")
@@ -45,14 +44,8 @@ async def story(settings: Settings, id: str) -> list[Envelope]:
     """Return all envelopes about *id* from every service's journal, oldest first."""
     found: dict[str, Envelope] = {}
     for spec in all_specs():
-        store = open_store(settings, spec.name)
-        await store.start()
-        try:
-            for body in await store.journal(JournalQuery(correlation_id=id, limit=10_000)):
-                envelope, _ = unseal(body)
-                found[envelope.id] = envelope
-        finally:
-            await store.stop()
+        async for envelope, _ in published(settings, spec.name, JournalQuery(correlation_id=id)):
+            found[envelope.id] = envelope
     return sorted(found.values(), key=lambda envelope: (envelope.time, envelope.id))
 
 

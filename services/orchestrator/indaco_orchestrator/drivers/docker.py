@@ -73,14 +73,19 @@ class DockerDriver:
         await self._engine.close()
 
     async def create(self, key: NodeKey, spec: NodeSpec, credential: Credential) -> ResourceId:  # noqa: ARG002 - needs none
+        """Find, or make, and start the container of *key*.
+
+        Another call with the key may be under way, or may have been cut short: the engine then takes the name before it lists the
+        container, and may list one that it is about to give up. So what is seen counts only once it has been started.
+        """
         async with self._engine.deadline():
-            found = await self._look(key)
-            if found is None:
-                found = await self._make(key, spec)
-            id = ResourceId(found["Id"])
-            if found["State"] == "created":
-                await self._start(id)
-            return id
+            until = asyncio.get_running_loop().time() + _TWIN_WAIT_S
+            while asyncio.get_running_loop().time() < until:
+                found = await self._look(key) or await self._make(key, spec)
+                if found is not None and (found["State"] != "created" or await self._start(ResourceId(found["Id"]))):
+                    return ResourceId(found["Id"])
+                await asyncio.sleep(_TWIN_STEP_S)
+        raise Unavailable("the container's name is taken, by a call that has not ended")
 
     async def find(self, key: NodeKey, credential: Credential) -> ResourceId | None:  # noqa: ARG002
         async with self._engine.deadline():
@@ -130,29 +135,22 @@ class DockerDriver:
         listed: list[Mapping[str, Any]] = await self._engine.read("/containers/json", query=query) or []
         return listed
 
-    async def _make(self, key: NodeKey, spec: NodeSpec) -> Mapping[str, Any]:
-        """Return a new container, or that of a call with the same key which was quicker: the name is free for one only."""
+    async def _make(self, key: NodeKey, spec: NodeSpec) -> Mapping[str, Any] | None:
+        """Return a new container; None if the name, which is free for one only, is taken."""
         body = docker_container.container_body(key, spec, spec.image or self._options.image)
         await self._check_room(docker_container.needed(spec))
         query = {"name": docker_container.container_name(key)}
-        until = asyncio.get_running_loop().time() + _TWIN_WAIT_S
-        while asyncio.get_running_loop().time() < until:
-            status, content = await self._engine.ask(
-                "POST", "/containers/create", query=query, body=body, accept=(201, 409)
-            )
-            if status == 201:  # noqa: PLR2004 - HTTP
-                id = json.loads(content)["Id"]
-                log.info("machine.created", resource_id=id, node=key.node, deployment_id=key.deployment)
-                return {"Id": id, "State": "created"}
-            # The engine takes the name before it lists the container, and gives it back if it cannot make one.
-            twin = await self._look(key)
-            if twin is not None:
-                return twin
-            await asyncio.sleep(_TWIN_STEP_S)
-        raise Unavailable("the container's name is taken, by a call that has not ended")
+        status, content = await self._engine.ask(
+            "POST", "/containers/create", query=query, body=body, accept=(201, 409)
+        )
+        if status != 201:  # noqa: PLR2004 - HTTP
+            return None
+        id = json.loads(content)["Id"]
+        log.info("machine.created", resource_id=id, node=key.node, deployment_id=key.deployment)
+        return {"Id": id, "State": "created"}
 
-    async def _start(self, id: ResourceId) -> None:
-        """Start the container; one that never can is removed, so that nothing is left of a refusal."""
+    async def _start(self, id: ResourceId) -> bool:
+        """Start the container; return False if it is gone. One that never can start is removed: nothing is left of a refusal."""
         try:
             # 304: it runs
             status, _ = await self._engine.ask("POST", _path(id, "start"), accept=(204, 304, 404))
@@ -160,8 +158,7 @@ class DockerDriver:
             with suppress(ProviderError, Unavailable):
                 await self._engine.ask("DELETE", _path(id), query={"force": "1", "v": "1"})
             raise
-        if status == 404:  # noqa: PLR2004 - HTTP
-            raise Unavailable("the container was removed while it was being started")
+        return status != 404  # noqa: PLR2004 - HTTP
 
     async def _finish(self, papers: Mapping[str, Any]) -> None:
         made_at = docker_container.moment(papers.get("Created", ""))
