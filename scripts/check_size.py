@@ -13,7 +13,9 @@ TODO = re.compile(r"\b(TODO|FIXME|XXX)\b(?!\(#\d+\))")
 
 def main() -> int:
     """Print every place over a limit; return 1 if there is one."""
-    problems = [p for folder in ("libs", "services") for file in sorted((ROOT / folder).rglob("*.py")) for p in check(file)]
+    problems = [
+        p for folder in ("libs", "services") for file in sorted((ROOT / folder).rglob("*.py")) for p in check(file)
+    ]
     print("\n".join(problems) or "sizes: all within the limits")
     return bool(problems)
 

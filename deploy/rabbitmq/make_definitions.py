@@ -1,18 +1,17 @@
-#!/usr/bin/env python3
 """Print a RabbitMQ definitions file for Indaco: virtual host, one user per service, exchanges, queues, policy.
 
-    make_definitions.py --passwords secrets/rabbitmq >definitions.json
+    .venv/bin/python deploy/rabbitmq/make_definitions.py --passwords secrets/rabbitmq >definitions.json
     curl -u admin -H 'content-type: application/json' --data-binary @definitions.json http://HOST:15672/api/definitions
 
-The standard library is all it needs, so that a broker can be prepared where Indaco is not installed. Importing the file
-again changes nothing; what is not in the file is left alone. Works with RabbitMQ 3.10 and later.
+Run it by a Python that has Indaco: exchanges and queues are those of the code. Importing the file again changes nothing;
+what is not in the file is left alone. Works with RabbitMQ 3.10 and later.
 
 A service may write to the two exchanges (only messages whose names the topic permissions grant it) and to its own retry
 exchange, and read its own queue and its dead letters. It may declare nothing. It has no access to the default exchange,
 which would open every queue by its name: that is what the retry exchanges are for.
 
-Which service hears which message is known to the code alone: `indaco topology apply` makes those bindings, or
-`--bindings` adds them here.
+Which service hears which message is not in the file: `indaco topology apply` makes those bindings, or `--bindings` adds
+them here.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from indaco_common.bus.rabbitmq_objects import exchanges, queues, retry_bindings
+from indaco_common.bus.topology import COMMANDS, EVENTS, queue, retry_exchange
+
 JsonObject = dict[str, object]
 Binding = tuple[str, str, str]
 """Exchange, queue, routing key."""
 
-EVENTS: Final = "indaco.events"
-COMMANDS: Final = "indaco.commands"
-RETRY_DELAYS_MS: Final = (1_000, 10_000, 60_000, 600_000)
 DELIVERY_LIMIT: Final = 20
 """Deliveries without an answer after which a message goes to the dead queue: it kills whoever handles it."""
 NOTHING: Final = "^$"
@@ -59,54 +58,6 @@ SERVICES: Final = (
     Service("vault-broker", events=r"^vault\..*"),
     Service("accounting", events=r"^accounting\..*"),
 )
-
-
-def main_queue_arguments(service: str) -> JsonObject:
-    """What crashes its handler too often goes to the dead queue, and is on this queue until it has got there."""
-    return {
-        "x-queue-type": "quorum",
-        "x-dead-letter-exchange": f"indaco.{service}.retry",
-        "x-dead-letter-routing-key": "dead",
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-    }
-
-
-def retry_queue_arguments(service: str, delay_ms: int) -> JsonObject:
-    """One delay per queue, so that no message waits behind one that waits longer."""
-    return {
-        "x-queue-type": "quorum",
-        "x-message-ttl": delay_ms,
-        "x-dead-letter-exchange": f"indaco.{service}.retry",
-        "x-dead-letter-routing-key": "main",
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-    }
-
-
-def dead_queue_arguments() -> JsonObject:
-    return {"x-queue-type": "quorum"}
-
-
-def exchanges() -> dict[str, str]:
-    """Return the type of each exchange by name."""
-    return {EVENTS: "topic", COMMANDS: "topic"} | {f"indaco.{service.name}.retry": "direct" for service in SERVICES}
-
-
-def queues(service: str) -> dict[str, JsonObject]:
-    """Return the arguments of each queue of a service by name."""
-    retries = {
-        f"indaco.{service}.retry.{tier}": retry_queue_arguments(service, delay_ms)
-        for tier, delay_ms in enumerate(RETRY_DELAYS_MS)
-    }
-    main = {f"indaco.{service}": main_queue_arguments(service)}
-    return main | retries | {f"indaco.{service}.dead": dead_queue_arguments()}
-
-
-def retry_bindings(service: str) -> list[Binding]:
-    exchange = f"indaco.{service}.retry"
-    tiers = [(exchange, f"{exchange}.{tier}", str(tier)) for tier in range(len(RETRY_DELAYS_MS))]
-    return [(exchange, f"indaco.{service}", "main"), *tiers, (exchange, f"indaco.{service}.dead", "dead")]
 
 
 def permission(service: Service) -> dict[str, str]:
@@ -153,7 +104,7 @@ def read_bindings(path: Path) -> list[Binding]:
     for exchange, service, routing_key in json.loads(path.read_text()):
         if exchange not in {EVENTS, COMMANDS} or service not in names:
             raise SystemExit(f"{path}: no such exchange or service: {exchange}, {service}")
-        bindings.append((exchange, f"indaco.{service}", routing_key))
+        bindings.append((exchange, queue(service), routing_key))
     return bindings
 
 
@@ -174,49 +125,50 @@ def topic_permissions(service: Service) -> list[dict[str, str]]:
     ]
 
 
+def policy() -> JsonObject:
+    return {
+        "name": "indaco-delivery-limit",
+        "pattern": r"^indaco\.[a-z-]+$",
+        "apply-to": "queues",
+        "priority": 1,
+        "definition": {"delivery-limit": DELIVERY_LIMIT},
+    }
+
+
+def binding(exchange: str, target: str, routing_key: str) -> JsonObject:
+    return {
+        "source": exchange,
+        "destination": target,
+        "destination_type": "queue",
+        "routing_key": routing_key,
+        "arguments": {},
+    }
+
+
 def definitions(vhost: str, folder: Path | None, bindings: list[Binding]) -> JsonObject:
     """Return the whole file; *folder* holds the passwords, *bindings* are added to those of the retry exchanges."""
-    lasting = {"vhost": vhost, "durable": True, "auto_delete": False}
-    every = [*bindings, *(binding for service in SERVICES for binding in retry_bindings(service.name))]
+    names = tuple(service.name for service in SERVICES)
+    here = {"vhost": vhost}
+    lasting = {"durable": True, "auto_delete": False, **here}
+    retries = [(retry_exchange(name), to, key) for name in names for key, to in retry_bindings(name).items()]
     return {
         "vhosts": [{"name": vhost}],
         "users": [user(service, folder) for service in SERVICES],
-        "permissions": [{"user": service.name, "vhost": vhost, **permission(service)} for service in SERVICES],
+        "permissions": [{"user": service.name, **permission(service), **here} for service in SERVICES],
         "topic_permissions": [
-            {"user": service.name, "vhost": vhost, **grant}
-            for service in SERVICES
-            for grant in topic_permissions(service)
+            {"user": service.name, **grant, **here} for service in SERVICES for grant in topic_permissions(service)
         ],
-        "policies": [
-            {
-                "vhost": vhost,
-                "name": "indaco-delivery-limit",
-                "pattern": r"^indaco\.[a-z-]+$",
-                "apply-to": "queues",
-                "priority": 1,
-                "definition": {"delivery-limit": DELIVERY_LIMIT},
-            }
-        ],
+        "policies": [{**policy(), **here}],
         "exchanges": [
             {"name": name, "type": kind, "internal": False, "arguments": {}, **lasting}
-            for name, kind in exchanges().items()
+            for name, kind in exchanges(names).items()
         ],
         "queues": [
             {"name": name, "arguments": arguments, **lasting}
-            for service in SERVICES
-            for name, arguments in queues(service.name).items()
+            for service in names
+            for name, arguments in queues(service).items()
         ],
-        "bindings": [
-            {
-                "vhost": vhost,
-                "source": exchange,
-                "destination": queue,
-                "destination_type": "queue",
-                "routing_key": routing_key,
-                "arguments": {},
-            }
-            for exchange, queue, routing_key in every
-        ],
+        "bindings": [{**binding(*each), **here} for each in [*bindings, *retries]],
     }
 
 

@@ -39,3 +39,6 @@ for _command in COMMANDS:
 for _entry in entry_points(group="indaco.commands"):
     for _command in _entry.load():
         main.add_command(_command)
+
+if __name__ == "__main__":
+    main()

@@ -12,9 +12,13 @@ class Hints:
 
     def __init__(self) -> None:
         self.outbox = asyncio.Event()
-        self.heard: Callable[[], datetime | None] = lambda: None  # before when every message was handled; set by the runtime
+        self.seen_until: Callable[[], datetime | None] = lambda: None  # set by the runtime
         self._due: dict[str, list[Callable[[datetime], None]]] = {}
         self._changed: dict[str, list[Callable[[str], None]]] = {}
+
+    def heard(self) -> datetime | None:
+        """Return the time before which every message has been handled here, if that is known."""
+        return self.seen_until()
 
     def saved(self, aggregate: Aggregate, has_outbox: bool) -> None:  # noqa: FBT001
         if has_outbox:

@@ -135,13 +135,24 @@ class Relay:
         except BaseException:  # stopped, or a bug
             await self._give_back(left)
             raise
-        if left and self.is_healthy:  # their lease goes on: they are tried again at its end, not at once
-            for entry in left:
-                log.error("message.unconfirmed", message_id=entry.sealed.id, type=entry.sealed.name)
+        if left:
+            await self._leave(left)
+
+    async def _leave(self, left: Sequence[Entry]) -> None:
+        """Keep the lease on commands that nobody owns: they are tried again at its end, not at once.
+
+        An event is confirmed whether somebody takes it or not, so one that is not was lost with the connection or refused by a
+        full queue: then all go back, and the relay slows down.
+        """
+        if not all(_is_command(entry.sealed.name) for entry in left):
+            self._failed("relay.refused", Unavailable(f"{len(left)} messages were not confirmed"))
+            await self._give_back(left)
+            return
+        for entry in left:
+            log.error("command.unroutable", message_id=entry.sealed.id, type=entry.sealed.name)
 
     async def _publish(self, entries: Sequence[Entry]) -> set[str]:
-        names = {entry.sealed.name for entry in entries}
-        commands = frozenset(name for name in names if issubclass(REGISTRY.get(name, object), Command))
+        commands = frozenset(filter(_is_command, {entry.sealed.name for entry in entries}))
         return set(await self._bus.publish([entry.sealed for entry in entries], mandatory=commands))
 
     async def _settle(self, published: Sequence[Entry]) -> None:
@@ -179,6 +190,10 @@ class Relay:
         if not self.is_healthy:
             self._backoff_s = 0.0
             log.info("relay.recovered")
+
+
+def _is_command(name: str) -> bool:
+    return issubclass(REGISTRY.get(name, object), Command)
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

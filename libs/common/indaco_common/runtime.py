@@ -44,7 +44,7 @@ class Runner:
             infra.service, infra.bus, by_type, infra.clock, metrics=infra.metrics, tracer=tracer("indaco.bus"),
             dependencies=pings, prefetch=infra.settings.prefetch,
         )  # fmt: skip
-        infra.hints.heard = self._consumer.seen_until
+        infra.hints.seen_until = self._consumer.seen_until
         self._relay = Relay(infra.store, infra.bus, infra.clock, metrics=infra.metrics, hinted=infra.hints.outbox)
         self._timers = [
             Timer(kind, handler, infra.store, infra.clock, infra.hints, infra.metrics)

@@ -5,7 +5,7 @@ The driver (orchestrator) and the issuer (vault-broker) of the kind ``simulated`
 files, so a site outlives every process, several processes use it at once, and a test or a person can look into it.
 
 An endpoint is ``simulated:<path>?<option>=<value>&…`` with the options of :class:`SiteOptions`; an empty path is ``$INDACO_SIMULATED``,
-else ``data/simulated`` below the working directory.
+else ``simulated`` in the data folder (``$INDACO_DATA``, else ``data``).
 """
 
 import asyncio
@@ -102,7 +102,8 @@ def parse_endpoint(endpoint: str, provider: str) -> tuple[Path, SiteOptions]:
         raise Invalid(f"the endpoint of {provider} has wrong options: {wrong}") from error
     except ValueError as error:
         raise Invalid(f"the endpoint of {provider} has a wrong query: {error}") from error
-    root = Path(path or os.environ.get("INDACO_SIMULATED") or "data/simulated")
+    data = Path(os.environ.get("INDACO_DATA") or "data")
+    root = Path(path or os.environ.get("INDACO_SIMULATED") or data / "simulated")
     return root.absolute() / provider, options
 
 

@@ -28,9 +28,14 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     if settings.log_format == "json":
-        renderers: list[Processor] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        renderers: list[Processor] = [
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.JSONRenderer(),
+        ]
     else:
-        renderers = [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        renderers = [
+            structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -117,6 +117,8 @@ class TypeSet:
 
     def lineage(self, section: str, name: str) -> tuple[str, ...]:
         """Return the names from a type to its root. Raises: UnknownType, TypeCycle."""
+        if not name:
+            raise UnknownType(name)
         names: list[str] = []
         current: str | None = name
         while current:

@@ -14,7 +14,7 @@ def build(infra: Infra, settings: OrchestratorSettings) -> Service:
     drivers = DriverRegistry()
     turns = Turns(drivers, infra.vault, Planner(infra.store, infra.vault))
     deploying = Deploying(
-        infra.repository(Deployment), infra.store, turns, infra.clock, settings.timing(), lambda: infra.hints.heard()
+        infra.repository(Deployment), infra.store, turns, infra.clock, settings.timing(), infra.hints.heard
     )
     return Service(infra, handlers=(deploying,), closing=(drivers.close,))
 

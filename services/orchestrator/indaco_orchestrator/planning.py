@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import indaco_tosca
-from indaco_common.contracts.values import PlacedNode
+from indaco_common.contracts.values import PlacedNode, PortRule
 from indaco_common.errors import SpecRejected, Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
@@ -12,6 +12,8 @@ from indaco_common.store import Store
 from .drivers.port import NodeSpec
 from .model.deployment import Deployment
 from .model.values import Findings
+
+SSH = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,16 @@ def _attributes(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> dict
             "private_address": [address for _, m in mine for address in m.private[:1]],
             "endpoint": {
                 "credential": [{"user": user, "token_type": "public_key", "token": key} for key in d.ssh_keys[:1]],
-                "ports": {str(asked): {"source": asked, "target": real} for asked, real in sorted(first.ports.items())},
+                "ports": _ports(d.wanted[node.name].ports, first.ports),
             },
             "tosca_id": first.resource_id,
             "tosca_name": node.name,
             "state": "started",
         }
     return attributes
+
+
+def _ports(rules: tuple[PortRule, ...], mapped: Mapping[int, int]) -> dict[str, dict[str, int]]:
+    """Return, by the rule's name and number, the port asked for and the one to connect to; SSH is always there."""
+    asked = {"ssh": SSH, **{str(rule.port): rule.port for rule in rules}, **{r.name: r.port for r in rules if r.name}}
+    return {name: {"source": port, "target": mapped.get(port, port)} for name, port in asked.items()}

@@ -53,6 +53,9 @@ def test_an_endpoint_without_a_path_uses_the_environment(tmp_path: Path, monkeyp
     monkeypatch.setenv("INDACO_SIMULATED", str(tmp_path))
     assert parse_endpoint("simulated:", "alpha") == (tmp_path / "alpha", SiteOptions())
     monkeypatch.delenv("INDACO_SIMULATED")
+    monkeypatch.setenv("INDACO_DATA", str(tmp_path / "kept"))
+    assert parse_endpoint("simulated:", "alpha")[0] == tmp_path / "kept/simulated/alpha"
+    monkeypatch.delenv("INDACO_DATA")
     monkeypatch.chdir(tmp_path)
     assert parse_endpoint("simulated:", "alpha")[0] == tmp_path / "data/simulated/alpha"
 

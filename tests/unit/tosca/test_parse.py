@@ -67,6 +67,7 @@ topology_template:
         ({"version": None}, "", "version-missing"),
         ({"metadata": []}, "/metadata", "bad-structure"),
         ({"inputs": {"a": {"type": "colour"}}}, "/topology_template/inputs/a/type", "unknown-type"),
+        ({"inputs": {"a": {"entry_schema": ""}}}, "/topology_template/inputs/a/type", "unknown-type"),
         ({"inputs": {"a": []}}, "/topology_template/inputs/a", "bad-structure"),
         (
             {"inputs": {"a": {"constraints": [{"odd": 1}]}}},

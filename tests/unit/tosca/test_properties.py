@@ -17,7 +17,7 @@ JUNK = [
     None, True, -1, 1.5, 10**30, "", "server", "2 GB", [], {}, [[]], {"a": 1}, {"get_input": "users"}, {"get_input": []},
     {"get_property": ["SELF", "os_users", 0]}, {"get_attribute": ["HOST", "x"]}, {"concat": [{"get_property": ["SELF", "x"]}]},
     {"token": [1, 2, 3]}, {"join": [["a"], 2]}, {"get_nodes_of_type": "Compute"}, [{"host": "server"}], {"type": "Compute"},
-    {"type": "tosca.datatypes.Credential"}, "tosca.nodes.indigo.Compute", "UNBOUNDED", {"node": "server"},
+    {"type": "tosca.datatypes.Credential"}, "tosca.nodes.indigo.Compute", "UNBOUNDED", {"node": "server"}, {"entry_schema": ""}, {"derived_from": ""},
 ]  # fmt: skip
 KEYS = ["type", "default", "properties", "host", "ports", "count", "constraints", "derived_from", "zzz", "get_input"]
 

@@ -178,6 +178,7 @@ class Consumer:
             with self._span(self._tracer, envelope, attempt) as traceparent:
                 traced = replace(ctx, traceparent=traceparent)
                 failures = [await self._run_one(handler, message, traced) for handler in handlers]
+                _mark_span(failures)
         return _weightiest([error for error in failures if error is not None])
 
     async def _run_one(self, handler: Handler, message: Message, ctx: Context) -> Exception | None:
@@ -239,6 +240,11 @@ async def _run_with_reruns(handler: Handler, message: Message, ctx: Context) -> 
             if rerun == IMMEDIATE_RERUNS:
                 raise
     return None
+
+
+def _mark_span(failures: Sequence[Exception | None]) -> None:
+    if (failure := next(filter(None, failures), None)) is not None:
+        trace.get_current_span().set_status(trace.StatusCode.ERROR, describe(failure))
 
 
 def _weightiest(failures: Sequence[Exception]) -> Exception | None:

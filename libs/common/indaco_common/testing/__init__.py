@@ -1,1 +1,1 @@
-"""What tests of services and adapters share: conformance suites, harness, builders."""
+"""What tests, demonstrations, chaos and benchmarks share: conformance suites, and a federation of real processes."""
