@@ -106,18 +106,8 @@ async def relay_publish(url: str, count: int, folder: Path) -> Rate:
     await store.start()
     await bus.start()
     await bus.declare(_topology())
-    messages = _messages(count)
-    for start in range(0, count, 200):
-        await asyncio.gather(
-            *(
-                store.save(
-                    "bell", message.id, version=0, state=b"{}", index={}, due_at=None, outbox=[message], message_id=None,
-                    now=clock.now(),
-                )
-                for message in messages[start : start + 200]
-            )
-        )  # fmt: skip
-    relay, published, end = Relay(store, bus, clock), 0, asyncio.Event()
+    await _fill(store, count)
+    published, end = 0, asyncio.Event()
 
     class Counter:
         def published(self, number: int, /) -> None:
@@ -137,6 +127,20 @@ async def relay_publish(url: str, count: int, folder: Path) -> Rate:
     await bus.stop()
     await store.stop()
     return rate
+
+
+async def _fill(store: object, count: int) -> None:
+    """Save *count* aggregates with a message each."""
+    from indaco_common.clock import SystemClock
+
+    now, common = SystemClock().now(), {"state": b"{}", "index": {}, "due_at": None, "message_id": None}
+    messages = _messages(count)
+    for start in range(0, count, 200):
+        saves = (
+            store.save("bell", message.id, version=0, outbox=[message], now=now, **common)
+            for message in messages[start : start + 200]
+        )
+        await asyncio.gather(*saves)
 
 
 async def consumer_noop(url: str, count: int, _folder: Path) -> Rate:

@@ -306,7 +306,7 @@ async def test_a_replica_that_wakes_up_after_the_revoke_clears_what_it_lays_down
             await broker.secrets.put(path, secret)
 
     slow = Broker(broker.folder, Slow(broker.secrets, Fuse()))  # type: ignore[arg-type]
-    slow.store, slow.clock = broker.store, broker.clock
+    slow.store, slow.clock, slow._services = broker.store, broker.clock, broker._services
     slow.restart(fused=False)
     late = asyncio.create_task(slow.tell(issue(place, deployment), id))
     await stands_still.wait()
@@ -359,6 +359,38 @@ async def test_whatever_dies_where_a_revoke_leaves_nothing(broker: Broker) -> No
         if not died:
             return
     pytest.fail("the issue never came to its end")
+
+
+async def test_an_old_issue_that_is_repeated_late_does_not_cover_a_newer_credential(broker: Broker) -> None:
+    place, deployment, id = broker.place(), uuid7(), uuid7()
+    broker.restart()
+    assert await broker.deliver(issue(place, deployment, serial=0), id, crash=(3, "before"))
+    await broker.deliver(issue(place, deployment, serial=1), uuid7())
+    await broker.deliver(issue(place, deployment, serial=0), id)
+    secret = await broker.secrets.get(f"leases/{deployment}/1")
+    assert secret is not None
+    assert secret["serial"] == "1"
+
+
+async def test_a_slow_removal_does_not_take_the_next_serials_secret(broker: Broker) -> None:
+    place, deployment, goes_on = broker.place(), uuid7(), asyncio.Event()
+
+    class Slow(Guarded):
+        async def delete(self, path: str) -> None:
+            await goes_on.wait()
+            await broker.secrets.delete(path)
+
+    slow = Broker(broker.folder, Slow(broker.secrets, Fuse()))  # type: ignore[arg-type]
+    slow.store, slow.clock, slow._services = broker.store, broker.clock, broker._services
+    slow.restart(fused=False)
+    await slow.tell(issue(place, deployment, serial=0))
+    both = asyncio.gather(slow.tell(revoke(deployment, serial=0)), slow.tell(issue(place, deployment, serial=1)))
+    await asyncio.wait([both], timeout=0.3)  # time enough for a put that does not wait
+    goes_on.set()
+    await both
+    secret = await broker.secrets.get(f"leases/{deployment}/1")
+    assert secret is not None
+    assert secret["serial"] == "1"
 
 
 async def test_a_site_that_is_down_is_asked_again(broker: Broker) -> None:

@@ -16,6 +16,8 @@ def sanitised(text: str) -> str:
 
     Of a value that users choose (a machine's name) something readable is enough; it must not be able to end its line.
     """
+    if text.isascii() and text.isprintable() and SEPARATOR not in text:  # nearly always
+        return text.strip()[:MAX_TEXT].strip()
     plain = unicodedata.normalize("NFKD", text)
     spaced = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Zs") else char for char in plain)
     ascii_only = "".join(char for char in spaced if not unicodedata.combining(char))
