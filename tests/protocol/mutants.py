@@ -17,7 +17,7 @@ DEPLOYMENT = "indaco_orchestrator.model.deployment"
 TURN = "indaco_orchestrator.model.turn"
 PLACEMENT = "indaco_sla.model.placement"
 LEDGER = "indaco_sla.model.ledger"
-LEASE = "indaco_vault_broker.model.lease"
+LEASING = "indaco_vault_broker.handlers"
 SITES = "tests.protocol.sites"
 
 
@@ -56,7 +56,13 @@ GUARDS: dict[str, tuple[Patch, ...]] = {
         Patch(TURN, "d.due_at = d.claimed = at.now + at.timing.claim", "d.due_at = d.claimed = at.now + at.timing.claim / 30"),
     ),
     "stored_answer": (Patch(LEDGER, "line = self.reservations.get(ask.reservation_id)", "line = None"),),
-    "revoke_tombstone": (Patch(LEASE, "if self.state is not State.EXPIRED:", "if self.state not in (State.EXPIRED, State.NEW):"),),
+    "revoke_tombstone": (
+        Patch(
+            LEASING,
+            "            if lease.state is not State.NEW and not lease.is_over:\n",
+            "            if lease.state is State.NEW:\n                raise AlreadyHandled\n            if not lease.is_over:\n",
+        ),
+    ),
     "release_tombstone": (_without(LEDGER, "self.reservations[command.reservation_id] = _tombstone(now)"),),
     "late_revoked": (
         Patch(
@@ -136,6 +142,8 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("settle", "uncertain_waits"),
 )
 RULES = GUARDS | FIXES
+_BACKED_UP = {rule for pair in PAIRS for rule in pair} - {"late_returned"}
+MUTANTS: tuple[tuple[str, ...], ...] = (*((rule,) for rule in RULES if rule not in _BACKED_UP), *PAIRS)
 
 
 class Loader(importlib.machinery.SourceFileLoader):

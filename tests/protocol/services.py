@@ -38,7 +38,7 @@ TIMING = Timing(
     unreachable=timedelta(seconds=90),
     claim=timedelta(seconds=30),
     alive=HOLD / 3,
-    poll=timedelta(seconds=8),
+    poll=timedelta(seconds=2),
     poll_max=timedelta(seconds=8),
     watch=timedelta(seconds=12),
     sample=timedelta(seconds=40),

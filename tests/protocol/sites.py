@@ -20,7 +20,7 @@ from indaco_orchestrator.turns import Uncertain
 from indaco_vault_broker.issuers.port import IssuedCredential
 from tests.protocol.storage import Crash
 
-CALL = 10  # ticks that the calls of one turn take at most, and after which what was created shows itself
+SHOW = 7  # ticks until a created machine shows itself: with the longest turn less than a claim
 SLEEP = 60  # ticks for which a process may hang between its effects and its second save
 
 Key = tuple[str, int, str]  # deployment, attempt, node
@@ -51,10 +51,36 @@ class Site:
         return until is not None and until > now
 
 
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How often what goes wrong in one world, and how long machines take to start there, in ticks."""
+
+    very_late: float  # of messages: up to 300 ticks
+    crash: float  # of each side of a commit
+    unanswered: float  # of creates: the machine comes later
+    undeleted: float  # of deletes: accepted, and then not done
+    trouble: float  # per step: a site down, a machine lost, a credential dead
+    sleep: float  # of turns: between the effects and the second save
+    start: int  # ticks until the slowest machine runs
+    deletion: float  # of what users do
+    unsent: float  # of creates: they never arrive
+    turn: int  # ticks of each half of a turn, at most
+
+    @classmethod
+    def of(cls, rng: Random) -> "Weather":
+        return cls(
+            very_late=rng.choice((0.02, 0.04, 0.12)), crash=rng.choice((0.01, 0.02, 0.04)),
+            unanswered=rng.choice((0.03, 0.06, 0.15)), undeleted=rng.choice((0.0, 0.1, 0.4)),
+            trouble=rng.choice((0.01, 0.02, 0.06)), sleep=rng.choice((0.0, 0.05, 0.2)), start=rng.choice((0, 5, 30)),
+            deletion=rng.choice((0.04, 0.1, 0.25)), unsent=rng.choice((0.05, 0.1, 0.3)), turn=rng.choice((3, 6, 11)),
+        )  # fmt: skip
+
+
 class Nature(Protocol):
     """What the sites are in: time, chance, and the places by name."""
 
     rng: Random
+    weather: Weather
     now: int
     sites: dict[str, Site]
     late: list[tuple[int, str, Key]]  # creates whose answer was lost: when the machine shows itself, where
@@ -148,12 +174,12 @@ class Turns:
         """Return what the turn has shown. Raises: Uncertain, TimeoutError; Crash, where the worker dies after its effects."""
         work = Turn(d, at, Findings(d.attempt, d.slot, d.claimed))
         began, nature = self._nature.now, self._nature
-        await pause(nature.rng.randint(0, CALL // 2))
+        await pause(nature.rng.randint(0, nature.weather.turn))
         for debris in d.debris:
             self._look_at(work, debris)
         if d.status in turn.ACTIVE and d.place is not None:
             self._look_here(work, d.place)
-        await pause(nature.rng.randint(0, CALL // 2))
+        await pause(nature.rng.randint(0, nature.weather.turn))
         if timedelta(seconds=nature.now - began) > at.timing.claim * 0.75:
             raise TimeoutError
         self._remove(work)
@@ -161,8 +187,8 @@ class Turns:
             self._create(work, nature.sites[d.place.provider])
         if nature.chance(0.1):
             raise Crash
-        if nature.chance(0.03):
-            await pause(SLEEP)
+        if nature.chance(nature.weather.sleep):
+            await pause(nature.rng.randint(1, SLEEP))
         return work.found
 
     def _site(self, work: Turn, attempt: int, place: Place) -> tuple[Site, dict[str, object]] | None:
@@ -222,7 +248,7 @@ class Turns:
 
     def _remove(self, work: Turn) -> None:
         for site, id, attempt, secret in work.leftovers:
-            if site.down_until > self._nature.now or self._nature.chance(0.05):
+            if site.down_until > self._nature.now or self._nature.chance(self._nature.weather.undeleted):
                 continue
             if site.accepts(secret, self._nature.now):
                 site.machines.pop(id, None)
@@ -236,16 +262,16 @@ class Turns:
             return
         for name in work.missing:
             found.sent = True
-            if nature.chance(0.1):  # the request did not arrive
+            if nature.chance(nature.weather.unsent):  # the request did not arrive
                 continue
             if len(site.machines) >= site.capacity or nature.chance(0.04):
                 found.failure = Failure(code="no-capacity", detail=f"{site.name} has no room")
-            elif nature.chance(0.05):
-                nature.late.append((nature.now + nature.rng.randint(1, CALL), site.name, (d.id, d.attempt, name)))
+            elif nature.chance(nature.weather.unanswered):
+                nature.late.append((nature.now + nature.rng.randint(1, SHOW), site.name, (d.id, d.attempt, name)))
                 is_uncertain = True
             else:
                 id = nature.next_id()
-                ready_at = nature.now + nature.rng.choice((0, 0, 5))
+                ready_at = nature.now + nature.rng.choice((0, 0, nature.weather.start))
                 site.machines[id] = Machine((d.id, d.attempt, name), ready_at, is_broken=nature.chance(0.02))
                 self._see(work, name, id, site)
         if is_uncertain:

@@ -27,13 +27,13 @@ from indaco_sla.model.ledger import Ledger
 from indaco_sla.model.registry import AgreementRecord, ProviderRecord
 from tests.protocol.invariants import Hole, Invariants
 from tests.protocol.services import Parts, Services
-from tests.protocol.sites import Issuer, Key, Machine, Site, Turns, Vault
+from tests.protocol.sites import Issuer, Key, Machine, Site, Turns, Vault, Weather
 from tests.protocol.storage import Crash, MemoryStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GROUP = Group(issuer="https://iam.example", path="physics")
 NODE = ResourceVector(instances=1, cpu_milli=1000)
-STEPS, REST, PATIENCE = 900, 400, 4000  # steps with faults; ticks until the slowest message is there; ticks until rest
+STEPS, REST, PATIENCE = 1200, 400, 4000  # steps with faults; ticks until the slowest message is there; ticks until rest
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class World:
 
     def __init__(self, seed: int, *, trace: bool = False) -> None:
         self.rng, self.now, self.has_faults, self.trace = Random(seed), 0, True, trace
+        self.weather = Weather.of(self.rng)
         self.clock, self.stats = ManualClock(START), Counter[str]()
         self.queue: list[Queued] = []
         self.alarms: list[tuple[int, str, str, int]] = []  # when, kind, id, version
@@ -59,7 +60,7 @@ class World:
         self.late: list[tuple[int, str, Key]] = []
         self.has_expiry, self.is_patient = seed % 3 > 0, seed % 2 > 0
         self._ids = 0
-        self.store = MemoryStore(crashes=lambda: self.chance(0.02), publish=self.post)
+        self.store = MemoryStore(crashes=lambda: self.chance(self.weather.crash), publish=self.post)
         self.vault = Vault(self)
         turns = Turns(self, self.vault.secrets.get)
         self.services = Services(
@@ -68,7 +69,7 @@ class World:
         self.sites: dict[str, Site] = {}
         self.agreements: list[AgreementRecord] = []
         self._found_sites()
-        self.requests = [self._invent(f"d{i}") for i in range(self.rng.randint(2, 5))]
+        self.requests = [self._invent(f"d{i}") for i in range(self.rng.randint(2, 6))]
         self.requested: set[str] = set()
         self.deleted: set[str] = set()
         self.updates = Counter[str]()
@@ -148,7 +149,7 @@ class World:
             raise Hole(f"a command nobody owns: {sealed.name}")
         for service in readers:
             for _ in range(2 if self.chance(0.2) else 1):
-                slow = 300 if self.chance(0.04) else 40 if self.chance(0.2) else 3
+                slow = 300 if self.chance(self.weather.very_late) else 40 if self.chance(0.2) else 3
                 self.queue.append(
                     Queued(self.now + self.rng.randint(0, slow), service, sealed, self.clock.now())
                 )
@@ -247,12 +248,12 @@ class World:
         """Request, delete (perhaps before the request, perhaps again) or update one of the deployments."""
         what, request = self.rng.random(), self.rng.choice(self.requests)
         id = request.deployment_id
-        if what < 0.5:
-            self.requested.add(id)
-            self.send(request)
-        elif what < 0.72:
+        if what < self.weather.deletion:
             self.deleted.add(id)
             self.send(gateway.DeploymentDeletionRequested(deployment_id=id))
+        elif what < 0.6:
+            self.requested.add(id)
+            self.send(request)
         elif id in self.requested:  # the gateway knows its operations: no update before the request
             d = self.store.read(Deployment, id)
             count = len(d.spec) + self.rng.randint(0, 2) if d else 2
@@ -269,8 +270,9 @@ class World:
         site, what = self.rng.choice(list(self.sites.values())), self.rng.random()
         if what < 0.4:
             site.down_until = self.now + self.rng.randint(5, 250)
-        elif what < 0.7 and site.machines:
-            lost = site.machines.pop(self.rng.choice(list(site.machines)))
+        elif what < 0.8 and site.machines:
+            newest = -2 if self.rng.random() < 0.5 else 0
+            lost = site.machines.pop(self.rng.choice(list(site.machines)[newest:]))
             self._say("lost", site.name, lost.key)
         elif alive := [key for key, until in site.credentials.items() if until is not None]:
             site.credentials[self.rng.choice(alive)] = None
@@ -298,7 +300,9 @@ class World:
     def run(self) -> None:
         """Live through it. Raises: Hole, at the first invariant that is broken."""
         busy = self.rng.choice((0.02, 0.04, 0.08))
-        acts = ((0.85, self.deliver), (0.4, self.ring), (0.5, self.work), (busy, self.user), (0.015, self.trouble))
+        acts = (
+            (0.85, self.deliver), (0.4, self.ring), (0.5, self.work), (busy, self.user), (self.weather.trouble, self.trouble),
+        )  # fmt: skip
         for _ in range(STEPS):
             self._pass(self.rng.choice((0, 0, 1, 2)))
             for p, act in acts:
@@ -306,6 +310,11 @@ class World:
                     act()
             self.invariants.always()
         self._come_to_rest()
+
+    def close(self) -> None:
+        """End what is suspended."""
+        for _, _, job in self.jobs:
+            job.close()
 
     def _come_to_rest(self) -> None:
         self.has_faults, healed = False, self.now

@@ -90,30 +90,29 @@ class Sealed:
 
 def seal(message: Message, ctx: Context, *, source: str, version: int, index: int, now: datetime) -> Sealed:
     """Wrap *message*, emitted by a save that made *version*, as its *index*-th."""
-    identifier = uuid7()
-    correlation = getattr(message, "deployment_id", None) or ctx.correlation_id or message.key
-    subject = f"{message.SUBJECT}/{message.key}"
-    body = {
+    identifier, name, key = uuid7(), message.TYPE, message.key
+    correlation = getattr(message, "deployment_id", None) or ctx.correlation_id or key
+    subject = f"{message.SUBJECT}/{key}"
+    body: dict[str, object] = {
         "specversion": "1.0",
         "id": identifier,
         "source": f"/indaco/{source}",
-        "type": TYPE_PREFIX + message.TYPE,
+        "type": TYPE_PREFIX + name,
         "subject": subject,
         "time": now,
         "datacontenttype": "application/json",
-        "dataschema": f"/contracts/{message.TYPE}.json",
+        "dataschema": f"/contracts/{name}.json",
         "sequence": f"{version:012d}.{index:02d}",
-        "partitionkey": message.key,
+        "partitionkey": key,
         "correlationid": correlation,
-        "requestid": ctx.request_id,
-        "causationid": ctx.id,
-        "traceparent": ctx.traceparent,
-        "authtype": ctx.auth_type,
-        "authid": ctx.auth_id,
-        "data": message,
     }
-    present = {name: value for name, value in body.items() if value is not None}
-    return Sealed(identifier, message.TYPE, correlation, subject, pydantic_core.to_json(present, exclude_none=True))
+    optional = (
+        ("requestid", ctx.request_id), ("causationid", ctx.id), ("traceparent", ctx.traceparent),
+        ("authtype", ctx.auth_type), ("authid", ctx.auth_id),
+    )  # fmt: skip
+    body |= {attribute: value for attribute, value in optional if value is not None}
+    body["data"] = message
+    return Sealed(identifier, name, correlation, subject, pydantic_core.to_json(body, exclude_none=True))
 
 
 def unseal(body: bytes) -> tuple[Envelope, Message | None]:

@@ -1,7 +1,6 @@
 """Tasks that never end: a failure is logged and counted, the task begins again, and health says so."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -17,6 +16,7 @@ class Guards:
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failing: dict[str, str] = {}
+        self._forgiving: dict[str, asyncio.TimerHandle] = {}
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run *run* for ever; it is not expected to return."""
@@ -28,6 +28,9 @@ class Guards:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
+        for handle in self._forgiving.values():
+            handle.cancel()
+        self._forgiving.clear()
 
     async def check(self) -> str | None:
         """A health check. Raises: RuntimeError, naming what keeps failing."""
@@ -36,22 +39,24 @@ class Guards:
         return None
 
     async def _guard(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        pause_s = FIRST_PAUSE_S
+        loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
         while True:
-            began = asyncio.get_running_loop().time()
+            began = loop.time()
             try:
                 await run()
                 log.error("task.ended", task=name)
-                self._failing[name] = "ended"
+                self._note(name, "ended")
             except Exception as error:
                 log.exception("task.failed", task=name)
-                self._failing[name] = type(error).__name__
-            if asyncio.get_running_loop().time() - began > LONGEST_PAUSE_S:
+                self._note(name, type(error).__name__)
+            if loop.time() - began > LONGEST_PAUSE_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            asyncio.get_running_loop().call_later(LONGEST_PAUSE_S, self._forgive, name)
+            self._forgiving[name] = loop.call_later(LONGEST_PAUSE_S, self._failing.pop, name, None)
 
-    def _forgive(self, name: str) -> None:
-        with contextlib.suppress(KeyError):
-            del self._failing[name]
+    def _note(self, name: str, failure: str) -> None:
+        """Health tells of it until the task has run well for some time."""
+        self._failing[name] = failure
+        if (handle := self._forgiving.pop(name, None)) is not None:
+            handle.cancel()

@@ -122,17 +122,24 @@ class Runner:
             log.warning("service.drained_without_bus", service=self._infra.service, error=error.detail)
 
     async def stop(self) -> None:
-        """Relay once more, give leases back, close everything."""
+        """Relay once more, give leases back, close everything; what does not close in order does not keep the rest open."""
         infra = self._infra
-        await self._relay.stop()
-        await self._guards.stop()
+        steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("relay", self._relay.stop),
+            ("tasks", self._guards.stop),
+        ]
         if self._web is not None:
-            await self._web.cleanup()
-        for close in (*self._service.closing, *([infra.bus.stop] if self._owns_bus else [])):
-            await close()
+            steps.append(("http", self._web.cleanup))
+        steps += [("service", close) for close in self._service.closing]
+        if self._owns_bus:
+            steps.append(("bus", infra.bus.stop))
         if infra.secrets is not None:
-            await infra.secrets.stop()
-        await infra.store.stop()
+            steps.append(("vault", infra.secrets.stop))
+        for part, stop in (*steps, ("store", infra.store.stop)):
+            try:
+                await stop()
+            except Exception:
+                log.exception("service.stop_failed", service=infra.service, part=part)
         log.info("service.stopped", service=infra.service)
 
     async def _reach(self, name: str, start: Callable[[], Awaitable[None]]) -> None:

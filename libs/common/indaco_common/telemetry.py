@@ -50,7 +50,7 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.INFO))
     for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they mean is told by our own events
 
 
 def _no_record(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -59,13 +59,17 @@ def _no_record(_logger: object, _name: str, event: structlog.typing.EventDict) -
     return event
 
 
-def set_up_tracing(settings: Settings, exporter: SpanExporter | None = None) -> None:
-    """Send spans to the OTLP endpoint of *settings*, or to *exporter*; without either no span is ever made."""
+def set_up_tracing(settings: Settings, exporter: SpanExporter | None = None, *, service: str | None = None) -> None:
+    """Send spans to the OTLP endpoint of *settings*, or to *exporter*; without either no span is ever made.
+
+    *service*: whose process this is; None: that of all of them.
+    """
     if exporter is None and settings.otlp_endpoint:
         exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
     if exporter is None:
         return
-    provider = TracerProvider(resource=Resource.create({"service.name": "indaco", "service.namespace": "indaco"}))
+    name = f"indaco-{service}" if service else "indaco"
+    provider = TracerProvider(resource=Resource.create({"service.name": name, "service.namespace": "indaco"}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
 

@@ -34,6 +34,10 @@ class Timer:
         self._next: datetime | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: dict[str, tuple[datetime, float]] = {}
+        self._called: dict[
+            str, int
+        ] = {}  # at which version its handler has ended: due again at the same, nothing was saved
+        self._is_draining = False
         self.name = kind.KIND
         hints.on_due(kind, self._hint)
 
@@ -60,24 +64,40 @@ class Timer:
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def drain(self) -> None:
-        """Wait for the handlers under way; :meth:`run` must have been cancelled or be about to be."""
+        """Call no further handlers and wait for those under way."""
+        self._is_draining = True
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _start_due(self) -> None:
         now, free = self._clock.now(), AT_ONCE - len(self._running)
-        if free <= 0:
+        if free <= 0 or self._is_draining:
             return
         skipped = len(self._running) + len(self._paused)
-        for id, version in await self._store.due(self._kind.KIND, now, free + skipped):
-            until, _ = self._paused.get(id, (now, 0.0))
-            if id in self._running or until > now or len(self._running) >= AT_ONCE:
+        due = dict(await self._store.due(self._kind.KIND, now, free + skipped))
+        self._forget_all_but(due, now)
+        for id, version in due.items():
+            if id in self._running or self._is_paused(id, version, now) or len(self._running) >= AT_ONCE:
                 continue
             task = asyncio.create_task(self._call(id, version), name=f"{self._kind.KIND} {id}")
             self._running[id] = task
-            task.add_done_callback(functools.partial(self._ended, id))
+            task.add_done_callback(functools.partial(self._ended, id, version))
 
-    def _ended(self, id: str, _: asyncio.Task[None]) -> None:
+    def _is_paused(self, id: str, version: int, now: datetime) -> bool:
+        """A handler that ended and saved nothing would be called again for ever: it waits as one that failed does."""
+        if id in self._paused:
+            return self._paused[id][0] > now
+        if self._called.get(id) != version:
+            return False
+        self._pause(id)
+        return True
+
+    def _forget_all_but(self, due: dict[str, int], now: datetime) -> None:
+        self._called = {id: version for id, version in self._called.items() if id in due}
+        self._paused = {id: pause for id, pause in self._paused.items() if id in due or pause[0] > now}
+
+    def _ended(self, id: str, version: int, _: asyncio.Task[None]) -> None:
         del self._running[id]
+        self._called[id] = version
         self._wake.set()
 
     def _pause_s(self, next_due: datetime | None) -> float:
@@ -102,6 +122,7 @@ class Timer:
             self._paused.pop(id, None)
         except (AlreadyHandled, Conflict, NotFound):
             outcome = "stale"
+            self._paused.pop(id, None)
         except (IndacoError, TimeoutError) as error:
             outcome = "failed"
             log.warning("timer.failed", error=getattr(error, "detail", "timed out"))

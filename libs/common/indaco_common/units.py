@@ -5,13 +5,14 @@ Classes: ``instances``, ``cpu_milli`` (1/1000 vCPU), ``memory_mib``, ``disk_gib`
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import pydantic
 from pydantic_core import core_schema
 
 CLASSES = ("instances", "cpu_milli", "memory_mib", "disk_gib", "volumes", "volume_gib", "public_ips", "gpus", "buckets")
+_CLASSES = frozenset(CLASSES)
 _NAME = re.compile(r"^(?:" + "|".join(CLASSES) + r"|gpus:[A-Za-z0-9 ._-]{1,64})$")
 MAX_AMOUNT = 2**53
 
@@ -24,9 +25,9 @@ class ResourceVector(Mapping[str, int]):
     __slots__ = ("_amounts",)
 
     def __init__(self, amounts: Mapping[str, int] | None = None, /, **named: int) -> None:
-        merged = {**(amounts or {}), **named}
+        merged = {**(amounts or {}), **named} if named else (amounts or {})
         for name, amount in merged.items():
-            if not _NAME.match(name):
+            if name not in _CLASSES and not _NAME.match(name):
                 raise ValueError(f"{name!r} is no resource class")
             if not 0 <= amount <= MAX_AMOUNT:
                 raise ValueError(f"{name}: {amount} is not between 0 and 2^53")
@@ -40,6 +41,9 @@ class ResourceVector(Mapping[str, int]):
 
     def __len__(self) -> int:
         return len(self._amounts)
+
+    def items(self) -> ItemsView[str, int]:
+        return self._amounts.items()
 
     def __hash__(self) -> int:
         return hash(tuple(self._amounts.items()))
@@ -71,11 +75,18 @@ class ResourceVector(Mapping[str, int]):
     ) -> core_schema.CoreSchema:
         amounts = handler.generate_schema(dict[str, Amount])
 
-        def build(value: Any) -> "ResourceVector":
-            return value if isinstance(value, cls) else cls(value)
+        def build(value: dict[str, int]) -> "ResourceVector":
+            return cls(value)
 
-        return core_schema.no_info_before_validator_function(
-            lambda value: dict(value) if isinstance(value, cls) else value,
-            core_schema.no_info_after_validator_function(build, amounts),
-            serialization=core_schema.plain_serializer_function_ser_schema(dict, return_schema=amounts),
+        def keep(value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> "ResourceVector":
+            return value if isinstance(value, cls) else check(value)
+
+        def opened(value: "ResourceVector") -> dict[str, int]:
+            return value._amounts  # noqa: SLF001 - our own
+
+        checked = core_schema.no_info_after_validator_function(build, amounts)
+        return core_schema.json_or_python_schema(
+            json_schema=checked,
+            python_schema=core_schema.no_info_wrap_validator_function(keep, checked),
+            serialization=core_schema.plain_serializer_function_ser_schema(opened, return_schema=amounts),
         )

@@ -247,8 +247,6 @@ class Evaluator:
         if self._attributes is None:
             return LateValue(node.name, name)
         value = self._attribute(node, name)
-        if any(word in _CREDENTIAL_KEYS for word in words[1:] if isinstance(word, str)) or _holds_credential(value):
-            self._touched.add(CREDENTIAL)
         where = f"the attribute {name!r} of {node.name!r}"
         if value is ABSENT:
             self._notes.append(f"{where} is not known")
@@ -259,7 +257,10 @@ class Evaluator:
         is_single = definition is not None and definition.schema.type == "string"
         if isinstance(value, list) and is_single and not rest:
             rest = [0]
-        return self._inside(value, rest, where)
+        found = self._inside(value, rest, where)
+        if any(word in _CREDENTIAL_KEYS for word in words[1:] if isinstance(word, str)) or _holds_credential(found):
+            self._touched.add(CREDENTIAL)
+        return found
 
     def _attribute(self, node: Node, name: str) -> object:
         """Return an attribute: of the node, of what hosts it, of the machine a port binds, else the property."""

@@ -1,43 +1,58 @@
 """Who asks, and may they? Authentication on each request; authorisation on each object."""
 
+from enum import Enum
+
 from aiohttp import ClientSession, web
 
 from indaco_common.auth import Authenticator, Principal
 from indaco_common.clock import Clock
 from indaco_common.contracts.values import Group, Owner
 from indaco_common.envelope import Context
-from indaco_common.errors import Forbidden, NotFound
+from indaco_common.errors import Forbidden, NotFound, Unavailable
 from indaco_common.store import Repository
 from indaco_common.telemetry import traceparent
-from indaco_common.web import request_id
+from indaco_common.web import base_url, excerpt, request_id
 
 from .model.operation import Operation
 from .settings import GatewaySettings
 
 
+class Right(Enum):
+    """What a request wants with a deployment; who may not even read it is told that it does not exist."""
+
+    READ = "its owner, and administrators"
+    OWN = "its owner alone"
+    CHANGE = "its owner and administrators, with a token that may write"
+
+
 class Access:
-    """The door. Its HTTP session is opened at the start of the service."""
+    """The door; it opens when the service starts."""
 
     def __init__(self, settings: GatewaySettings, operations: Repository[Operation], clock: Clock) -> None:
         self._settings, self._operations, self._clock = settings, operations, clock
+        self._admin_groups = frozenset(group.removeprefix("/") for group in settings.admin_groups)
         self._session: ClientSession | None = None
         self._authenticator: Authenticator | None = None
 
     async def open(self) -> None:
-        if self._session is None:
-            self._session = ClientSession()
-            self._authenticator = Authenticator(self._settings.issuers, self._clock, self._session)
+        self._session = ClientSession()
+        self._authenticator = Authenticator(self._settings.issuers, self._clock, self._session)
 
     async def close(self) -> None:
-        if self._authenticator is not None:
-            await self._authenticator.close()
+        authenticator, self._authenticator = self._authenticator, None
+        if authenticator is not None:
+            await authenticator.close()
         if self._session is not None:
             await self._session.close()
 
+    def base(self, request: web.Request) -> str:
+        """Return what links begin with, without a trailing slash."""
+        return self._settings.public_url.rstrip("/") or base_url(request)
+
     async def caller(self, request: web.Request) -> Principal:
         """Return who asks. Raises: Unauthenticated, Unavailable."""
-        await self.open()
-        assert self._authenticator is not None
+        if self._authenticator is None:
+            raise Unavailable("The gateway is starting", retry_after_s=1)
         return await self._authenticator.authenticate(request.headers.get("Authorization"))
 
     async def writer(self, request: web.Request) -> Principal:
@@ -49,34 +64,25 @@ class Access:
 
     def is_admin(self, principal: Principal) -> bool:
         """Administrators are those of the groups in the settings, as the first trusted issuer asserts them."""
-        trusted = self._settings.issuers[:1]
-        return any(i.issuer == principal.issuer for i in trusted) and not principal.groups.isdisjoint(
-            self._settings.admin_groups
-        )
+        first = self._settings.issuers[0].issuer if self._settings.issuers else None
+        return principal.issuer == first and not principal.groups.isdisjoint(self._admin_groups)
 
-    async def readable(self, request: web.Request) -> tuple[Operation, Principal]:
-        """Return the operation in the path, if the caller may see it. Raises: NotFound, which hides what is not theirs."""
-        principal, id = await self.caller(request), request.match_info["id"]
+    async def operation(self, request: web.Request, right: Right) -> tuple[Operation, Principal]:
+        """Return the operation in the path, and who asks for it. Raises: Unauthenticated, NotFound, Forbidden."""
+        principal = await (self.writer(request) if right is Right.CHANGE else self.caller(request))
+        id = request.match_info["id"]
+        absent = NotFound(f"The deployment <{excerpt(id)}> doesn't exist")
         try:
             operation = await self._operations.get(id)
         except NotFound:
-            raise NotFound(f"The deployment <{id}> doesn't exist") from None
-        if not (
-            is_owner(operation, principal) or (self.is_admin(principal) and operation.owner.issuer == principal.issuer)
-        ):
-            raise NotFound(f"The deployment <{id}> doesn't exist")
-        return operation, principal
-
-    async def owned(self, request: web.Request) -> tuple[Operation, Principal]:
-        """Return the operation in the path, if the caller owns it. Raises: NotFound, Forbidden."""
-        operation, principal = await self.readable(request)
-        if not is_owner(operation, principal):
+            raise absent from None
+        if operation.created_at is not None and operation.owner == owner_of(principal):
+            return operation, principal
+        if not self.is_admin(principal) or operation.owner.issuer != principal.issuer:
+            raise absent
+        if right is Right.OWN:
             raise Forbidden("Only the owner of the deployment can perform this operation")
         return operation, principal
-
-
-def is_owner(operation: Operation, principal: Principal) -> bool:
-    return operation.owner == owner_of(principal)
 
 
 def owner_of(principal: Principal) -> Owner:
@@ -93,7 +99,7 @@ def group_of(principal: Principal, asked: str | None) -> Group:
         (asked,) = principal.groups
     path = asked.removeprefix("/")
     if path not in principal.groups:
-        raise Forbidden(f"The group {asked[:100]} is not in the user's authorized groups")
+        raise Forbidden(f"The group {excerpt(asked)} is not in the user's authorized groups")
     return Group(issuer=principal.issuer, path=path)
 
 

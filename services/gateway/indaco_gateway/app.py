@@ -10,6 +10,7 @@ from .events import Events
 from .handlers import Viewing
 from .indigo import misc
 from .indigo.deployments import Deployments
+from .indigo.parts import Parts
 from .keys import Keys
 from .model.keyring import KeyRing
 from .model.operation import Operation
@@ -26,15 +27,17 @@ def build(infra: Infra, settings: GatewaySettings) -> Service:
     operations, keyrings = infra.repository(Operation), infra.repository(KeyRing)
     access = Access(settings, operations, infra.clock)
     submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock)
+    events = Events(access, operations, infra.hints, infra.clock, settings.max_listeners)
     routes = [
         *misc.routes(access),
-        *Deployments(access, submissions, operations, infra.store, infra.vault, infra.clock).routes(),
-        *Events(access, operations, infra.hints, settings.max_listeners).routes(),
+        *Deployments(access, submissions, operations, infra.clock).routes(),
+        *Parts(access, infra.store, infra.vault).routes(),
+        *events.routes(),
         *Keys(access, keyrings, infra.vault).routes(),
     ]
     return Service(
         infra, handlers=(Viewing(operations, keyrings, infra.clock),), routes=routes, starting=(access.open,),
-        closing=(access.close,), app_options={"face": face},
+        tasks={"event streams": events.run}, closing=(access.close,), app_options={"face": face},
     )  # fmt: skip
 
 

@@ -44,4 +44,4 @@ class Viewing:
     @handles(vault.KeyCreated)
     async def show_key(self, event: vault.KeyCreated, ctx: Context) -> None:
         async with self._keyrings.edit(event.user_id, ctx) as keyring:
-            keyring.created(event, ctx.time or self._clock.now())
+            keyring.created(event, ctx.sequence, ctx.time or self._clock.now())

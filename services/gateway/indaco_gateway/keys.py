@@ -5,16 +5,19 @@ from typing import Annotated
 import pydantic
 from aiohttp import web
 
+from indaco_common.auth import Principal
 from indaco_common.contracts.vault import KeyName
 from indaco_common.errors import Invalid, NotFound
 from indaco_common.ids import user_id
 from indaco_common.secrets.port import Secrets
 from indaco_common.sshkeys import parse_public_key
 from indaco_common.store import Repository
-from indaco_common.web import json_response, read_json
+from indaco_common.web import excerpt, json_response, read_json
 
 from .access import Access, context, owner_of
+from .model.conflicts import WrongState
 from .model.keyring import KeyRing, PublicKey
+from .races import rerun
 
 
 class NewKey(pydantic.BaseModel):
@@ -27,6 +30,8 @@ class NewKey(pydantic.BaseModel):
 
 
 class Keys:
+    """The keys of whoever asks; nobody sees another's, not even an administrator."""
+
     def __init__(self, access: Access, keyrings: Repository[KeyRing], secrets: Secrets) -> None:
         self._access, self._keyrings, self._secrets = access, keyrings, secrets
 
@@ -40,54 +45,67 @@ class Keys:
         ]
 
     async def index(self, request: web.Request) -> web.Response:
-        keys = (await self._ring(request)).keys
+        keys = (await self._ring(await self._access.caller(request))).keys
         return json_response({"content": [_shown(key) for _, key in sorted(keys.items())]})
 
     async def show(self, request: web.Request) -> web.Response:
-        return json_response(_shown(self._named(await self._ring(request), request)))
+        return json_response(_shown(_named(await self._ring(await self._access.caller(request)), request)))
 
     async def create(self, request: web.Request) -> web.Response:
         """202: the broker makes or takes it within moments; GET shows when it is ready."""
         principal = await self._access.writer(request)
         body = await read_json(request, NewKey)
         line = parse_public_key(body.public_key).line if body.public_key is not None else None
-        id = user_id(principal.issuer, principal.subject)
-        async with self._keyrings.upsert(id, context(request, principal)) as ring:
-            ring.create(body.name, owner_of(principal), line)
-        return json_response(_shown(ring.keys[body.name]), status=202, headers={"Location": f"/v1/keys/{body.name}"})
+
+        async def once() -> KeyRing:
+            async with self._keyrings.upsert(_id(principal), context(request, principal)) as ring:
+                ring.create(body.name, owner_of(principal), line)
+            return ring
+
+        key = (await rerun(once)).keys[body.name]
+        location = f"{self._access.base(request)}/v1/keys/{body.name}"
+        return json_response(_shown(key), status=202, headers={"Location": location})
 
     async def delete(self, request: web.Request) -> web.Response:
+        """204: machines keep what they have."""
         principal = await self._access.writer(request)
-        id = user_id(principal.issuer, principal.subject)
-        async with self._keyrings.upsert(id, context(request, principal)) as ring:
-            ring.delete(request.match_info["name"], owner_of(principal))
+
+        async def once() -> None:
+            async with self._keyrings.upsert(_id(principal), context(request, principal)) as ring:
+                ring.delete(request.match_info["name"], owner_of(principal))
+
+        await rerun(once)
         return web.Response(status=204)
 
     async def reveal(self, request: web.Request) -> web.Response:
         """The private half, as OpenSSH reads it."""
         principal = await self._access.writer(request)
-        key = self._named(await self._ring(request), request)
+        key = _named(await self._ring(principal), request)
+        if not key.public_key:
+            raise WrongState(f"The key {key.name} is not made yet")
         if not key.generated:
             raise Invalid(f"The private half of {key.name} was never here: its owner made the key")
-        kept = await self._secrets.get(f"users/{user_id(principal.issuer, principal.subject)}/keys/{key.name}")
+        kept = await self._secrets.get(f"users/{_id(principal)}/keys/{key.name}")
         if kept is None:
             raise NotFound(f"There is no private half of {key.name} any more")
-        return web.Response(
-            text=str(kept["private_key"]), content_type="application/x-pem-file", headers={"Cache-Control": "no-store"}
-        )
+        return web.Response(text=str(kept["private_key"]), content_type="application/x-pem-file")
 
-    async def _ring(self, request: web.Request) -> KeyRing:
-        principal = await self._access.caller(request)
+    async def _ring(self, principal: Principal) -> KeyRing:
         try:
-            return await self._keyrings.get(user_id(principal.issuer, principal.subject))
+            return await self._keyrings.get(_id(principal))
         except NotFound:
-            return KeyRing(id="")
+            return KeyRing(id=_id(principal))
 
-    def _named(self, ring: KeyRing, request: web.Request) -> PublicKey:
-        name = request.match_info["name"]
-        if name not in ring.keys:
-            raise NotFound(f"There is no key {name[:64]}")
-        return ring.keys[name]
+
+def _id(principal: Principal) -> str:
+    return user_id(principal.issuer, principal.subject)
+
+
+def _named(ring: KeyRing, request: web.Request) -> PublicKey:
+    name = request.match_info["name"]
+    if name not in ring.keys:
+        raise NotFound(f"There is no key {excerpt(name)}")
+    return ring.keys[name]
 
 
 def _shown(key: PublicKey) -> dict[str, object]:

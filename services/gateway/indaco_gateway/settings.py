@@ -21,4 +21,4 @@ class GatewaySettings(ServiceSettings):
     max_listeners: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 2000
     """Event streams at once."""
     public_url: str = ""
-    """Where users reach it, for ``/configuration``; empty: as the request says."""
+    """Where users reach it, for links; empty: as each request says (``X-Forwarded-*`` are heeded)."""

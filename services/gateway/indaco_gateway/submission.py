@@ -1,59 +1,100 @@
 """From a body to an accepted request: template and inputs are planned, secret inputs go to the vault, the rest on its way."""
 
-import asyncio
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import ConfigDict, Field
+import pydantic_core
+from pydantic import ConfigDict, Field, ValidationInfo
 
 import indaco_tosca
 from indaco_common.auth import Principal
 from indaco_common.clock import Clock
 from indaco_common.contracts.gateway import MAX_TEMPLATE_BYTES, DeploymentRequested
-from indaco_common.contracts.values import Image, NodeNeeds, Policy, PortRule
-from indaco_common.envelope import Context
-from indaco_common.errors import FieldError, Invalid, NotFound
+from indaco_common.envelope import MAX_ENVELOPE_BYTES, Context
+from indaco_common.errors import NotFound, PayloadTooLarge
 from indaco_common.ids import deployment_id, user_id
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository, Store
-from indaco_common.units import ResourceVector
 
 from .access import group_of, owner_of
 from .model.keyring import KeyRing
 from .model.operation import Operation
+from .needs import nodes_of, plan_of, policy_of
+from .races import rerun
 
-LARGE_TEMPLATE = 16 * 1024  # bytes; larger ones are parsed in a thread, so that others need not wait
-DEFAULT_CPU_MILLI, DEFAULT_MEMORY_MIB = 1000, 1024  # of a node that does not say
+MAX_REQUEST_BYTES = MAX_ENVELOPE_BYTES - 64 * 1024  # what a message may hold beside its envelope
 Minutes = Annotated[int, Field(ge=1, le=5_256_000)]
 
 
 class Submission(pydantic.BaseModel):
-    """The body of POST /deployments, as lenient as INDIGO's: text booleans and numbers are taken, unknown fields ignored."""
+    """The body of POST /deployments, as lenient as INDIGO's: text numbers are taken, unknown fields ignored, '' is not given."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     template: Annotated[str, Field(min_length=1, max_length=MAX_TEMPLATE_BYTES)]
     parameters: dict[str, Any] = Field(default_factory=dict)
-    callback: Annotated[str, Field(pattern=r"^https?:", max_length=2048)] | None = None
+    callback: Annotated[str, Field(max_length=2048)] | None = None
     timeout_mins: Annotated[Minutes | None, Field(alias="timeoutMins")] = None
     provider_timeout_mins: Annotated[Minutes | None, Field(alias="providerTimeoutMins")] = None
-    max_providers_retry: Annotated[int, Field(alias="maxProvidersRetry", ge=1, le=255)] = 255
+    max_providers_retry: Annotated[Annotated[int, Field(ge=1)] | None, Field(alias="maxProvidersRetry")] = None
     user_group: Annotated[str | None, Field(alias="userGroup", max_length=256)] = None
 
-    @pydantic.model_validator(mode="after")
-    def _ordered(self) -> "Submission":
-        if self.timeout_mins and self.provider_timeout_mins and self.provider_timeout_mins > self.timeout_mins:
-            raise ValueError("ProviderTimeout must be <= Timeout")
-        return self
+    @pydantic.field_validator(
+        "callback", "timeout_mins", "provider_timeout_mins", "max_providers_retry", "user_group", mode="before"
+    )
+    @classmethod
+    def _given(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @pydantic.field_validator("callback")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is None or _is_url(value):
+            return value
+        raise _wrong("Callback value, if provided, must be a valid HTTP or HTTPS URL")
+
+    @pydantic.field_validator("provider_timeout_mins")
+    @classmethod
+    def _fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        whole = info.data.get("timeout_mins")
+        if value is not None and whole is not None and value > whole:
+            raise _wrong("ProviderTimeout must be <= Timeout")
+        return value
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        return False
+
+
+def _wrong(sentence: str) -> pydantic_core.PydanticCustomError:
+    return pydantic_core.PydanticCustomError("wrong", "{sentence}", {"sentence": sentence})
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    operation: Operation
-    is_new: bool
+class _Ready:
+    """A request that may be accepted; *secret* holds the values that go to the vault alone."""
+
+    request: DeploymentRequested
+    secret: Mapping[str, Any]
+    types: Mapping[str, str]
+    fingerprint: str
+    is_named: bool  # by an idempotency key: another process may be at the same one
+    callback: str | None
+
+    @classmethod
+    def of(cls, body: Submission, plan: indaco_tosca.Plan, request: DeploymentRequested, *, is_named: bool) -> Self:
+        secret = {name: body.parameters[name] for name in request.secret_inputs}
+        types = {node.name: node.type for node in plan.nodes}
+        return cls(request, secret, types, _fingerprint(body, request), is_named, body.callback)
 
 
 class Submissions:
@@ -70,35 +111,70 @@ class Submissions:
         self._operations, self._keyrings = operations, keyrings
         self._store, self._secrets, self._clock = store, secrets, clock
 
-    async def accept(self, body: Submission, principal: Principal, key: str | None, ctx: Context) -> Accepted:
-        """Accept *body*, once per idempotency *key*.
+    async def accept(self, body: Submission, principal: Principal, key: str | None, ctx: Context) -> Operation:
+        """Accept *body*, once per idempotency *key*, however often and at however many gateways it comes; return the operation.
 
-        Raises: Invalid, with every problem of the template; Forbidden, for a group that is not theirs.
+        Raises: Invalid, with every problem of the template; Forbidden, for a group that is not theirs; PayloadTooLarge; KeyReused;
+        Unavailable. Nothing is kept of what is refused.
         """
+        ready = await self._prepare(body, principal, key)
+
+        async def once() -> Operation:
+            known = await self._known(ready.request.deployment_id)
+            if known is not None and known.is_repeat(ready.fingerprint):
+                return known
+            return await self._begin(ready, ctx)
+
+        return await rerun(once)
+
+    async def _prepare(self, body: Submission, principal: Principal, key: str | None) -> _Ready:
         group = group_of(principal, body.user_group)
-        plan = await _plan(body)
-        secret = {name: value for name, value in body.parameters.items() if name in plan.secret_inputs}
+        plan = await plan_of(body.template, body.parameters)
+        given = {name: value for name, value in body.parameters.items() if value is not None}
         request = DeploymentRequested(
             deployment_id=deployment_id(principal.issuer, principal.subject, key),
             owner=owner_of(principal), group=group, template=body.template,
-            inputs={name: value for name, value in body.parameters.items() if name not in secret},
-            secret_inputs=tuple(sorted(secret)), nodes=_nodes(plan), policy=_policy(plan),
-            ssh_keys=await self._keys(principal), max_attempts=body.max_providers_retry,
+            inputs={name: value for name, value in given.items() if name not in plan.secret_inputs},
+            secret_inputs=tuple(sorted(given.keys() & plan.secret_inputs)), nodes=nodes_of(plan), policy=policy_of(plan),
+            ssh_keys=await self._keys(principal), max_attempts=min(body.max_providers_retry or 255, 255),
             timeout_s=body.timeout_mins and body.timeout_mins * 60,
             attempt_timeout_s=body.provider_timeout_mins and body.provider_timeout_mins * 60,
         )  # fmt: skip
-        digest = hashlib.sha256(body.template.encode()).hexdigest()
-        await self._store.put_blob(digest, body.template.encode())
-        fingerprint = _fingerprint(request)
-        async with self._operations.upsert(request.deployment_id, ctx) as operation:
-            if operation.created_at is not None:
-                return _repeated(operation, fingerprint)
-            if secret:  # before the request is on its way, so that whoever hears of it finds them
-                await self._secrets.put(f"inputs/{request.deployment_id}", secret)
+        if (size := len(pydantic_core.to_json(request))) > MAX_REQUEST_BYTES:
+            raise PayloadTooLarge(f"The request takes {size} bytes on its way; at most {MAX_REQUEST_BYTES} are carried")
+        return _Ready.of(body, plan, request, is_named=key is not None)
+
+    async def _begin(self, ready: _Ready, ctx: Context) -> Operation:
+        """Save the request with its message. Raises: Conflict, if another process was faster; KeyReused."""
+        id, text = ready.request.deployment_id, ready.request.template.encode()
+        if ready.secret:
+            await self._keep_secrets(ready, ctx)
+        digest = hashlib.sha256(text).hexdigest()
+        await self._store.put_blob(digest, text)
+        async with self._operations.upsert(id, ctx) as operation:
             operation.accept(
-                request, fingerprint=fingerprint, template=digest, callback=body.callback, now=self._clock.now()
-            )
-        return Accepted(operation, is_new=True)
+                ready.request, fingerprint=ready.fingerprint, template=digest, types=ready.types,
+                callback=ready.callback, now=self._clock.now(),
+            )  # fmt: skip
+        return operation
+
+    async def _keep_secrets(self, ready: _Ready, ctx: Context) -> None:
+        """Put them where whoever hears of the request will look, before it is on its way.
+
+        Under an idempotency key the id is claimed first, so that of two requests at two gateways the one that loses cannot put
+        its secrets in the place of the other's.
+        """
+        id = ready.request.deployment_id
+        if ready.is_named:
+            async with self._operations.upsert(id, ctx) as operation:
+                operation.claim(ready.fingerprint)
+        await self._secrets.put(f"inputs/{id}", ready.secret)
+
+    async def _known(self, id: str) -> Operation | None:
+        try:
+            return await self._operations.get(id)
+        except NotFound:
+            return None
 
     async def _keys(self, principal: Principal) -> tuple[str, ...]:
         try:
@@ -107,75 +183,8 @@ class Submissions:
             return ()
 
 
-def _repeated(operation: Operation, fingerprint: str) -> Accepted:
-    if operation.fingerprint != fingerprint:
-        raise KeyReused("This Idempotency-Key was used for another request; take a new key")
-    return Accepted(operation, is_new=False)
-
-
-class KeyReused(Invalid):
-    status, code, title = 422, "idempotency-key-reused", "Idempotency key reused"
-
-
-def _fingerprint(request: DeploymentRequested) -> str:
-    """Return a digest of what was asked for, without secret values: they could be guessed from it."""
-    asked = request.model_dump(mode="json", exclude={"ssh_keys"})
+def _fingerprint(body: Submission, request: DeploymentRequested) -> str:
+    """Return a digest of what was asked for, without the values of secrets: they could be guessed from it."""
+    asked = body.model_dump(mode="json", exclude={"parameters", "user_group"})
+    asked |= {"group": request.group.path, "inputs": request.inputs, "secrets": request.secret_inputs}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-async def _plan(body: Submission) -> indaco_tosca.Plan:
-    def plan() -> indaco_tosca.Plan:
-        return indaco_tosca.plan(indaco_tosca.parse(body.template), body.parameters)
-
-    try:
-        return await asyncio.to_thread(plan) if len(body.template) > LARGE_TEMPLATE else plan()
-    except indaco_tosca.TemplateError as error:
-        raise Invalid(_sentence(error.problems[0]), errors=[_field(p) for p in error.problems[:50]]) from None
-
-
-def _sentence(problem: indaco_tosca.Problem) -> str:
-    where = f" (line {problem.line}, column {problem.column})" if problem.line else ""
-    return f"{problem.path}{where}: {problem.message}" + (f" - {problem.hint}" if problem.hint else "")
-
-
-def _field(problem: indaco_tosca.Problem) -> FieldError:
-    is_input = problem.path.lstrip("/").startswith(("inputs", "parameters"))
-    pointer = "/parameters/" + problem.path.rpartition("/")[2] if is_input else "/template"
-    return FieldError(pointer, _sentence(problem))
-
-
-def _nodes(plan: indaco_tosca.Plan) -> dict[str, NodeNeeds]:
-    nodes = {node.name: _needs(node) for node in plan.nodes if node.count}
-    if not nodes:
-        raise Invalid("The template has no compute node to deploy", errors=[FieldError("/template", "no compute node")])
-    total = sum(node.count for node in nodes.values())
-    if total > 200:  # noqa: PLR2004
-        raise Invalid(f"The template asks for {total} machines; at most 200 are taken at once")
-    return nodes
-
-
-def _needs(node: indaco_tosca.PlanNode) -> NodeNeeds:
-    amounts = {
-        "instances": 1, "cpu_milli": node.cpu_milli or DEFAULT_CPU_MILLI, "memory_mib": node.memory_mib or DEFAULT_MEMORY_MIB,
-        "disk_gib": node.disk_gib, "public_ips": int(node.public_ip), "gpus": node.gpus,
-        "volumes": len(node.volumes), "volume_gib": sum(volume.size_gib for volume in node.volumes),
-    }  # fmt: skip
-    image = {name: str(value) for name, value in node.image.items() if value}
-    return NodeNeeds(
-        count=node.count, needs=ResourceVector(amounts), instance_type=node.instance_type, gpu_model=node.gpu_model,
-        image=Image(
-            name=image.get("image", ""), architecture=image.get("architecture", ""), type=image.get("type", ""),
-            distribution=image.get("distribution", ""), version=image.get("version", ""),
-        ),
-        ports=tuple(
-            PortRule(protocol=rule.protocol, port=rule.port, port_end=rule.port_end, remote_cidr=rule.remote_cidr, name=rule.name)
-            for rule in node.ports
-        ),
-    )  # fmt: skip
-
-
-def _policy(plan: indaco_tosca.Plan) -> Policy:
-    hint = plan.placement
-    if hint is None:
-        return Policy()
-    return Policy(provider=hint.provider, region=hint.region, agreement=hint.sla_id)

@@ -9,15 +9,17 @@ import structlog
 from indaco_common.clock import Clock
 from indaco_common.contracts import gateway, sla, vault
 from indaco_common.envelope import Context
+from indaco_common.errors import Conflict, IndacoError
 from indaco_common.handling import handles, on_due
 from indaco_common.store import Repository, Store
 
 from .model import turn
 from .model.deployment import Deployment
-from .model.values import Moment, Timing
+from .model.values import Findings, Moment, Timing
 from .turns import Turns, Uncertain
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+RERUNS = 4  # of a second save that lost a race
 
 
 class Deploying:
@@ -83,18 +85,33 @@ class Deploying:
 
     @on_due(Deployment)
     async def step(self, id: str, ctx: Context) -> None:
-        """Claim, call, save; a turn whose effects are uncertain saves nothing."""
+        """Claim, call, save; a turn whose effects are uncertain saves nothing, and its claim lapses."""
         async with self._deployments.edit(id, ctx) as deployment:
             has_work = turn.claim(deployment, self._moment())
         if not has_work:
             return
         try:
             found = await self._turns.run(deployment, self._moment())
-        except (Uncertain, TimeoutError) as error:
+            await self._save(deployment, found, Context(correlation_id=id, traceparent=ctx.traceparent))
+        except (Uncertain, TimeoutError, IndacoError) as error:
             log.warning("turn.abandoned", deployment_id=id, reason=str(error) or "timed out")
-            return
-        async with self._deployments.edit(id, Context(correlation_id=id, traceparent=ctx.traceparent)) as current:
-            turn.apply(current, found, self._moment())
+
+    async def _save(self, claimed: Deployment, found: Findings, ctx: Context) -> None:
+        """Fit what was found to the present state; after a lost race again, since it holds whatever has won.
+
+        Raises: Uncertain, if by this and by what an older turn has saved all runs, and nobody has resolved the outputs for that.
+        """
+        for rerun in range(RERUNS + 1):
+            try:
+                async with self._deployments.edit(claimed.id, ctx) as current:
+                    if turn.outputs_due(current, found) and not turn.outputs_due(claimed, found):
+                        raise Uncertain("the next turn sees all machines at once")
+                    turn.apply(current, found, self._moment())
+            except Conflict:
+                if rerun == RERUNS:
+                    raise
+            else:
+                return
 
     async def _keep(self, template: str) -> str:
         """Put the template where the aggregate can find it by its digest, before the aggregate names it."""

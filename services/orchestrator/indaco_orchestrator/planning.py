@@ -1,10 +1,12 @@
 """From a deployment's template to the machines of an attempt and, once they run, to its outputs."""
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import indaco_tosca
-from indaco_common.contracts.values import PlacedNode, PortRule
+from indaco_common.contracts.values import PlacedNode
 from indaco_common.errors import SpecRejected, Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
@@ -14,6 +16,8 @@ from .model.deployment import Deployment
 from .model.values import Findings
 
 SSH = 22
+LARGE = 16 * 1024  # bytes; larger templates are parsed in a thread, so that others need not wait
+KEPT = 32  # parsed templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,44 +29,69 @@ class Outcome:
 
 
 class Planner:
-    """Plans from the bytes that the gateway validated, with the secret inputs that it left in the vault."""
+    """Plans from the bytes that the gateway validated, with the secret inputs that it left in the vault.
+
+    Parsed templates are kept, as they are immutable and read at least twice; plans are not, as they hold secrets.
+    """
 
     def __init__(self, store: Store, secrets: Secrets) -> None:
         self._store, self._secrets = store, secrets
+        self._parsed: OrderedDict[str, indaco_tosca.Template] = OrderedDict()
 
     async def plan(self, d: Deployment) -> indaco_tosca.Plan:
         """Raises: Unavailable; SpecRejected, if the template cannot be planned (the gateway has validated it)."""
-        body = await self._store.get_blob(d.template)
-        if body is None:
-            raise Unavailable(f"the template of {d.id} is not in the store")
         inputs = dict(d.inputs)
         if d.secret_inputs:
             inputs |= await self._secrets.get(f"inputs/{d.id}") or {}
         try:
-            return indaco_tosca.plan(indaco_tosca.parse(body), inputs)
+            return await self._planned(d, inputs)
         except indaco_tosca.TemplateError as error:
             problem = error.problems[0]
             raise SpecRejected(f"template: {problem.path}: {problem.message}") from None
 
+    async def _planned(self, d: Deployment, inputs: dict[str, object]) -> indaco_tosca.Plan:
+        if (template := self._parsed.get(d.template)) is not None:
+            self._parsed.move_to_end(d.template)
+            return indaco_tosca.plan(template, inputs)
+        body = await self._store.get_blob(d.template)
+        if body is None:
+            raise Unavailable(f"the template of {d.id} is not in the store")
+        template = await asyncio.to_thread(indaco_tosca.parse, body) if len(body) > LARGE else indaco_tosca.parse(body)
+        self._parsed[d.template] = template
+        while len(self._parsed) > KEPT:
+            self._parsed.popitem(last=False)
+        return indaco_tosca.plan(template, inputs)
+
 
 def specification(d: Deployment, plan: indaco_tosca.Plan, name: str) -> NodeSpec:
-    """Return what to ask the site for: the planned node *name* belongs to, as it was placed."""
+    """Return what to ask the site for: the planned node *name* belongs to, as it was placed.
+
+    Raises: SpecRejected, if the template has no such node.
+    """
     tosca, _, number = name.rpartition("-")
-    node = next(n for n in plan.nodes if n.name == tosca)
-    placed = d.placed.get(name) or PlacedNode(needs=d.wanted[tosca].needs)
-    users = [str(user["os_user_name"]) for user in node.users if user.get("os_user_name")]
+    node = next((n for n in plan.nodes if n.name == tosca), None)
+    wanted = d.wanted.get(tosca)
+    if node is None or wanted is None:
+        raise SpecRejected(f"the template has no machine {tosca}")
+    placed = d.placed.get(name) or PlacedNode(needs=wanted.needs)
     keys = [str(user["os_user_ssh_public_key"]) for user in node.users if user.get("os_user_ssh_public_key")]
     return NodeSpec(
-        needs=placed.needs, flavor=placed.flavor, image=placed.image,
-        hostname=f"{node.dns_name}-{number}" if node.dns_name and node.count > 1 else node.dns_name or name,
-        user=users[0] if users else login_of(d, tosca), ssh_keys=tuple(dict.fromkeys((*d.ssh_keys, *keys))),
-        ports=d.wanted[tosca].ports, user_data=node.user_data, tags={**node.tags, "PAAS_DEP_UUID": d.id},
+        needs=placed.needs, flavor=placed.flavor, image=placed.image, hostname=_hostname(node, number) or name,
+        user=login_of(node), ssh_keys=tuple(dict.fromkeys((*d.ssh_keys, *keys))), ports=wanted.ports,
+        user_data=node.user_data, tags={**node.tags, "PAAS_DEP_UUID": d.id},
     )  # fmt: skip
 
 
-def login_of(d: Deployment, tosca: str) -> str:
-    """Return the account of an image that was not told which to make: by convention its distribution's name."""
-    return d.wanted[tosca].image.distribution.lower() or "debian"
+def _hostname(node: indaco_tosca.PlanNode, number: str) -> str:
+    """Return the name that the template wishes for; of several instances each has its number in the first label."""
+    label, dot, domain = node.dns_name.partition(".")
+    return f"{label}-{number}{dot}{domain}" if label and node.count > 1 else node.dns_name
+
+
+def login_of(node: indaco_tosca.PlanNode) -> str:
+    """Return the first account that *node* is told to make; else the image's own, by convention its distribution's name."""
+    named = [str(user["os_user_name"]) for user in node.users if user.get("os_user_name")]
+    return named[0] if named else (node.image.get("distribution") or "debian").lower()
 
 
 def outcome(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> Outcome:
@@ -100,26 +129,25 @@ def _attributes(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> dict
     machines = sorted(_machines(d, found).items(), key=lambda item: int(item[0].rpartition("-")[2]))
     attributes: dict[str, dict[str, object]] = {}
     for node in plan.nodes:
-        mine = [(name, m) for name, m in machines if name.rpartition("-")[0] == node.name]
+        mine = [m for name, m in machines if name.rpartition("-")[0] == node.name]
         if not mine:
             continue
-        name, first = mine[0]
-        user = specification(d, plan, name).user
+        account = {"user": login_of(node), "token_type": "public_key"}
         attributes[node.name] = {
-            "public_address": [address for _, m in mine for address in m.public[:1]],
-            "private_address": [address for _, m in mine for address in m.private[:1]],
+            "public_address": [address for m in mine for address in m.public[:1]],
+            "private_address": [address for m in mine for address in m.private[:1]],
             "endpoint": {
-                "credential": [{"user": user, "token_type": "public_key", "token": key} for key in d.ssh_keys[:1]],
-                "ports": _ports(d.wanted[node.name].ports, first.ports),
+                "credential": [{**account, "token": key} for key in d.ssh_keys[:1]],
+                "ports": _ports(node.ports, mine[0].ports),
             },
-            "tosca_id": first.resource_id,
+            "tosca_id": mine[0].resource_id,
             "tosca_name": node.name,
             "state": "started",
         }
     return attributes
 
 
-def _ports(rules: tuple[PortRule, ...], mapped: Mapping[int, int]) -> dict[str, dict[str, int]]:
+def _ports(rules: tuple[indaco_tosca.PortRule, ...], mapped: Mapping[int, int]) -> dict[str, dict[str, int]]:
     """Return, by the rule's name and number, the port asked for and the one to connect to; SSH is always there."""
     asked = {"ssh": SSH, **{str(rule.port): rule.port for rule in rules}, **{r.name: r.port for r in rules if r.name}}
     return {name: {"source": port, "target": mapped.get(port, port)} for name, port in asked.items()}

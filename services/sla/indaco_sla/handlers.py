@@ -1,18 +1,30 @@
 """Messages and deadlines in; one placement, ledger or provider changed each."""
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
 from indaco_common.clock import Clock
 from indaco_common.contracts import gateway, orchestrator, sla
 from indaco_common.envelope import Context
-from indaco_common.errors import AlreadyHandled
+from indaco_common.errors import AlreadyHandled, Conflict, NotFound
 from indaco_common.handling import handles, on_due
-from indaco_common.store import Repository
+from indaco_common.store import Aggregate, Repository
 
 from .federation import Federation
 from .matching import match
 from .model.ledger import Ledger
 from .model.placement import Placement
 from .model.registry import Agreement, Provider
-from .offers import Offers
+from .offers import Offers, every
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+A = TypeVar("A", bound=Aggregate)
+NOT_ITS_FAULT = {"spec-rejected", "timeout"}  # what the template asks for, or how long its owner would wait
+LISTED = 20  # ids in one line of the log
 
 
 class Placing:
@@ -139,35 +151,52 @@ class Registering:
 
     @handles(orchestrator.AttemptFailed)
     async def note_failure(self, event: orchestrator.AttemptFailed, ctx: Context) -> None:
-        async with self._providers.edit(event.place.provider, ctx) as provider:
-            provider.attempt_failed(self._clock.now())
+        """Remember what speaks against a provider; what would have failed anywhere does not."""
+        if event.reason.code in NOT_ITS_FAULT:
+            return
+        try:
+            async with self._providers.edit(event.place.provider, ctx) as provider:
+                provider.attempt_failed(self._clock.now())
+        except NotFound:  # a registry begun anew: nothing will come that this could wait for
+            log.warning("provider.unknown", provider=event.place.provider)
 
     async def load(self, federation: Federation) -> None:
-        """Put a federation file into the registry; what has not changed is not written."""
-        ctx = Context()
-        for record in federation.providers:
-            async with _unless_same(), self._providers.upsert(record.id, ctx) as provider:
-                if provider.record == record:
-                    raise AlreadyHandled
-                provider.register(record)
+        """Put a federation file into the registry; what has not changed is not written, and nothing is removed.
+
+        Raises: Unavailable. Stopped halfway, it is finished by the next start: an agreement comes after what it needs.
+        """
+        for provider in federation.providers:
+            await _put(self._providers, provider.id, partial(Provider.register, record=provider))
         for agreement in federation.agreements:
-            async with _unless_same(), self._ledgers.upsert(agreement.id, ctx) as ledger:
-                if not ledger.grant(
-                    provider=agreement.provider, region=agreement.region, limits=agreement.limits,
-                    user_limits=agreement.user_limits,
-                ):  # fmt: skip
-                    raise AlreadyHandled
-            async with _unless_same(), self._agreements.upsert(agreement.id, ctx) as signed:
-                if signed.record == agreement:
-                    raise AlreadyHandled
-                signed.sign(agreement)
+            grant = partial(
+                Ledger.grant, provider=agreement.provider, region=agreement.region, limits=agreement.limits,
+                user_limits=agreement.user_limits,
+            )  # fmt: skip
+            await _put(self._ledgers, agreement.id, grant)
+            await _put(self._agreements, agreement.id, partial(Agreement.sign, record=agreement))
+        await _warn("provider", self._providers, {record.id for record in federation.providers})
+        await _warn("agreement", self._agreements, {agreement.id for agreement in federation.agreements})
+        log.info("federation.loaded", providers=len(federation.providers), agreements=len(federation.agreements))
 
 
-class _unless_same:  # noqa: N801
-    """Leaves an edit that would change nothing, without a save."""
+async def _put(repository: Repository[A], id: str, change: Callable[[A], object]) -> None:
+    """Make *change*; of replicas that start at once one is first, and the others do it again on what it has saved."""
+    while True:
+        try:
+            return await _put_once(repository, id, change)
+        except Conflict:
+            continue
 
-    async def __aenter__(self) -> None:
-        return None
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        return kind is AlreadyHandled
+async def _put_once(repository: Repository[A], id: str, change: Callable[[A], object]) -> None:
+    """Save *change*, which tells of itself by a message or by what it returns; else leave all as it is. Raises: Conflict."""
+    with suppress(AlreadyHandled):
+        async with repository.upsert(id, Context()) as aggregate:
+            if not (change(aggregate) or aggregate.emitted):
+                raise AlreadyHandled
+
+
+async def _warn(kind: str, repository: Repository[Any], named: set[str]) -> None:
+    """Tell operators of what stays in force although the file does not name it."""
+    if left_out := sorted(set(await every(repository)) - named):
+        log.warning("federation.incomplete", kind=kind, left_out=left_out[:LISTED], count=len(left_out))

@@ -15,4 +15,4 @@ class SlaSettings(ServiceSettings):
     federation: Path | Literal["demo"] | None = None
     """The federation file: providers and agreements, put into the registry at each start; ``demo``: the one that comes along."""
     refresh_s: Annotated[float, pydantic.Field(gt=0, le=3600)] = 2.0
-    """How old the registry and the use of ledgers may be for ranking; admission itself is always exact."""
+    """How old providers and the use of ledgers may be for ranking (agreements: 15 times that); admission is always exact."""

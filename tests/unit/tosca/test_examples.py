@@ -9,7 +9,10 @@ ATTRIBUTES = {
     "server": {
         "public_address": ["192.0.2.7"],
         "private_address": ["10.0.0.7"],
-        "endpoint": {"credential": [{"user": "ubuntu", "token_type": "private_key", "token": "KEY"}]},
+        "endpoint": {
+            "credential": [{"user": "ubuntu", "token_type": "private_key", "token": "KEY"}],
+            "ports": {"ssh": {"source": 22, "target": 2222}},
+        },
     }
 }
 
@@ -23,7 +26,7 @@ def test_the_virtual_machine_plans_and_gives_its_outputs(examples):
     assert node.image == {"type": "linux", "distribution": "ubuntu", "version": "22.04"}
     resolved = outputs(made, ATTRIBUTES)
     assert resolved["node_ip"].value == "192.0.2.7"
-    assert resolved["ssh_endpoint"].value == "ssh://192.0.2.7:22"
+    assert resolved["ssh_endpoint"].value == "ssh://192.0.2.7:2222"
     assert resolved["os_users"].value == users
     assert (resolved["node_creds"].value["user"], resolved["node_creds"].secret) == ("ubuntu", True)
 

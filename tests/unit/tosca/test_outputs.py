@@ -102,3 +102,18 @@ def test_what_depends_on_a_secret_input_is_secret_however_far_away(template):
 
 def test_there_are_outputs_without_any_attribute(template):
     assert resolve(template, {"get_attribute": ["server", "public_address", 0]}, attributes={}).value is None
+
+
+@pytest.mark.parametrize(
+    ("value", "is_secret"),
+    [
+        ({"get_attribute": ["server", "endpoint", "ports", "ssh", "target"]}, False),
+        ({"get_attribute": ["server", "endpoint", "credential", 0, "user"]}, True),
+        ({"get_attribute": ["server", "endpoint"]}, True),
+    ],
+)
+def test_what_lies_beside_a_credential_is_no_secret(template, value, is_secret) -> None:
+    endpoint = {"credential": [{"user": "alice", "token": "KEY"}], "ports": {"ssh": {"source": 22, "target": 2222}}}
+    found = resolve(template, value, attributes={"server": {**ATTRIBUTES["server"], "endpoint": endpoint}})
+    assert found.secret is is_secret
+    assert found.value is not None

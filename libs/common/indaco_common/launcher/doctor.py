@@ -14,7 +14,8 @@ from indaco_common.secrets.child import openbao_binary
 from indaco_common.settings import Settings
 
 from .embedded import has_docker
-from .specs import all_specs, whole_topology
+from .operations import log_errors_only
+from .specs import all_specs, read, whole_topology
 
 Check = Callable[[], Awaitable[str]]
 
@@ -25,17 +26,17 @@ def doctor() -> None:
 
     Example: INDACO_BUS=amqp://admin:…@broker/indaco indaco doctor
     """
-    settings = Settings()
-    checks: dict[str, Check] = {"python": _python, "bus": lambda: _bus(settings), "store": lambda: _store(settings)}
-    checks["vault"] = _binary if settings.secrets == "embedded:" else (lambda: _vault(settings))
-    checks["docker"] = _docker
+    checks: dict[str, Check] = {
+        "python": _python, "settings": _settings, "bus": _bus, "store": _store, "vault": _vault, "docker": _docker,
+    }  # fmt: skip
+    log_errors_only()
     failed = 0
     for name, check in checks.items():
         try:
-            click.echo(f"ok    {name:<7} {asyncio.run(_limited(check))}")
+            click.echo(f"ok    {name:<8} {asyncio.run(_limited(check))}")
         except (IndacoError, OSError, TimeoutError) as error:
             failed += 1
-            click.echo(f"FAIL  {name:<7} {getattr(error, 'detail', None) or str(error) or 'no answer within 20 s'}")
+            click.echo(f"FAIL  {name:<8} {getattr(error, 'detail', None) or str(error) or 'no answer within 20 s'}")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -49,7 +50,13 @@ async def _python() -> str:
     return f"{platform.python_version()} on {sys.platform}, SQLite {sqlite3.sqlite_version}"
 
 
-async def _bus(settings: Settings) -> str:
+async def _settings() -> str:
+    names = [spec.name for spec in all_specs() if read(spec.settings)]
+    return f"those of {', '.join(names)} can be read"
+
+
+async def _bus() -> str:
+    settings = read(Settings)
     if settings.bus.startswith("embedded:"):
         return f"embedded, in {settings.data.absolute()}"
     bus = open_bus(settings, "indaco doctor")
@@ -65,7 +72,8 @@ async def _bus(settings: Settings) -> str:
     )
 
 
-async def _store(settings: Settings) -> str:
+async def _store() -> str:
+    settings = read(Settings)
     for spec in all_specs():
         store = open_store(settings, spec.name)
         await store.start()
@@ -76,11 +84,10 @@ async def _store(settings: Settings) -> str:
     return f"{settings.store.partition(':')[0]}: all services can read and write"
 
 
-async def _binary() -> str:
-    return f"embedded OpenBao: {openbao_binary()}"
-
-
-async def _vault(settings: Settings) -> str:
+async def _vault() -> str:
+    settings = read(Settings)
+    if settings.secrets == "embedded:":
+        return f"embedded OpenBao: {openbao_binary()}"
     for spec in all_specs():
         if spec.needs_secrets:
             secrets = open_secrets(settings, spec.name, None)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
+from indaco_common import telemetry
 from indaco_common.bus.port import Bus
 from indaco_common.envelope import Envelope, unseal
 from indaco_common.errors import IndacoError
@@ -15,7 +16,7 @@ from indaco_common.infra import open_bus, open_store
 from indaco_common.settings import Settings
 from indaco_common.store import JournalQuery
 
-from .specs import all_specs, spec_named, whole_topology
+from .specs import all_specs, read, spec_named, whole_topology
 
 
 def run_async(work: Callable[[], Awaitable[None]]) -> None:
@@ -24,10 +25,16 @@ def run_async(work: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
         await work()
 
+    log_errors_only()
     try:
         asyncio.run(main())
     except IndacoError as error:
         raise click.ClickException(error.detail) from error
+
+
+def log_errors_only() -> None:
+    """Keep a command's output to what it prints: adapters log errors, to standard error."""
+    telemetry.set_up_logging(Settings.model_construct(log_level="error", log_format="console"))
 
 
 @asynccontextmanager
@@ -59,7 +66,7 @@ def apply_topology() -> None:
     """Declare it all at INDACO_BUS; an administrator's right. Example: INDACO_BUS=amqp://admin:…@broker/indaco indaco topology apply"""
 
     async def work() -> None:
-        async with bus_of(Settings()) as bus:
+        async with bus_of(read(Settings)) as bus:
             await bus.declare(whole_topology())
         click.echo(f"declared: {len(whole_topology().routes())} bindings for {len(whole_topology().services)} services")
 
@@ -71,7 +78,7 @@ def verify_topology() -> None:
     """Say whether what each service needs is there. Example: indaco topology verify"""
 
     async def work() -> None:
-        async with bus_of(Settings()) as bus:
+        async with bus_of(read(Settings)) as bus:
             for service in whole_topology().services:
                 await bus.verify(whole_topology(), service)
                 click.echo(f"{service}: ok")
@@ -94,7 +101,7 @@ def list_dead(service: str | None) -> None:
     """List dead letters of SERVICE, or of all. Example: indaco dead list sla"""
 
     async def work() -> None:
-        async with bus_of(Settings()) as bus:
+        async with bus_of(read(Settings)) as bus:
             for name in [spec_named(service).name] if service else [spec.name for spec in all_specs()]:
                 for letter in await bus.dead_letters(name, limit=1000):
                     click.echo(f"{name:<13} {letter.id}  {letter.name:<40} attempts {letter.attempt}  {letter.error}")
@@ -109,7 +116,7 @@ def show_dead(service: str, id: str) -> None:
     """Print one dead letter's envelope. Example: indaco dead show sla 0190…"""
 
     async def work() -> None:
-        async with bus_of(Settings()) as bus:
+        async with bus_of(read(Settings)) as bus:
             found = [one for one in await bus.dead_letters(spec_named(service).name, limit=10_000) if one.id == id]
             if not found:
                 raise click.ClickException(f"{service} has no dead letter {id}")
@@ -126,7 +133,7 @@ def retry_dead(service: str, ids: tuple[str, ...]) -> None:
     """Give dead letters (all, or IDS) to SERVICE again. Example: indaco dead retry sla"""
 
     async def work() -> None:
-        async with bus_of(Settings()) as bus:
+        async with bus_of(read(Settings)) as bus:
             count = await bus.retry_dead(spec_named(service).name, ids or None)
             click.echo(f"{count} put back")
 
@@ -141,7 +148,7 @@ def drop_dead(service: str, ids: tuple[str, ...]) -> None:
     """Forget dead letters (all, or IDS). Example: indaco dead drop sla --yes"""
 
     async def work() -> None:
-        async with bus_of(Settings()) as bus:
+        async with bus_of(read(Settings)) as bus:
             click.echo(f"{await bus.drop_dead(spec_named(service).name, ids or None)} dropped")
 
     run_async(work)
@@ -162,7 +169,7 @@ def replay(source: str, target: str, name: str | None, since: datetime | None, d
     query = JournalQuery(name=name, since=since.replace(tzinfo=UTC) if since else None)
 
     async def work() -> None:
-        settings, count = Settings(), 0
+        settings, count = read(Settings), 0
         async with bus_of(settings) as bus:
             async for envelope, body in published(settings, spec_named(source).name, query):
                 if envelope.name not in bound:

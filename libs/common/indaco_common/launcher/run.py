@@ -1,13 +1,14 @@
 """``indaco run``: all services in one process, or one of them."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ from indaco_common.service import ServiceSpec
 from indaco_common.settings import Settings
 
 from . import embedded
-from .specs import all_specs, port_of, spec_named, whole_topology
+from .specs import all_specs, port_of, read, spec_named, whole_topology
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -53,28 +54,39 @@ def run(service: str | None, data: Path | None, ephemeral: bool, log_format: str
       INDACO_BUS=amqp://gateway:…@broker/indaco INDACO_STORE=mongodb://db/indaco \\
         INDACO_SECRETS=vault+https://vault:8200 INDACO_VAULT_TOKEN=… indaco run gateway
     """
+    if log_format:
+        os.environ["INDACO_LOG_FORMAT"] = log_format
+    spec = spec_named(service) if service else None
     folder = Path(tempfile.mkdtemp(prefix="indaco-")) if ephemeral else data
     if folder is not None:
         os.environ["INDACO_DATA"] = str(folder)
-    if log_format:
-        os.environ["INDACO_LOG_FORMAT"] = log_format
-    settings = Settings()
-    telemetry.set_up_logging(settings)
-    telemetry.set_up_tracing(settings)
     try:
-        asyncio.run(_run_one(spec_named(service), settings) if service else _run_all(settings, ephemeral=ephemeral))
-    except IndacoError as error:
-        raise click.ClickException(error.detail) from error
-    except OSError as error:
-        raise click.ClickException(f"cannot listen: {error.strerror or error}") from error
+        with _told():
+            settings = read(Settings)
+            telemetry.set_up_logging(settings)
+            telemetry.set_up_tracing(settings, service=service)
+            asyncio.run(_run_one(spec, settings) if spec else _run_all(settings, ephemeral=ephemeral))
     finally:
         telemetry.flush()
         if ephemeral and folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell what keeps it from starting in one line. Raises: ClickException."""
+    try:
+        yield
+    except IndacoError as error:
+        raise click.ClickException(error.detail) from error
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        hint = " (INDACO_<SERVICE>_PORT sets another port)" if error.errno == errno.EADDRINUSE else ""
+        raise click.ClickException(f"{error.strerror or error}{where}{hint}") from error
+
+
 async def _run_one(spec: ServiceSpec, settings: Settings) -> None:
-    own = spec.settings()
+    own = read(spec.settings)
     infra = open_infra(spec, settings, SystemClock())
     runner = Runner(spec.build(infra, own), port=port_of(spec, own), topology=whole_topology())
     await _operate([runner], _stop_requested())
@@ -120,7 +132,7 @@ async def _build(settings: Settings, vault: EmbeddedVault | None, stack: AsyncEx
         await shared.declare(whole_topology())
     runners = []
     for spec in all_specs():
-        own = spec.settings()
+        own = read(spec.settings)
         infra = open_infra(spec, settings, SystemClock(), bus=shared, vault=vault)
         service = spec.build(infra, own)
         runners.append(Runner(service, port=port_of(spec, own), topology=whole_topology(), owns_bus=shared is None))
@@ -168,9 +180,12 @@ def _stop_requested() -> asyncio.Event:
 def _announce(settings: Settings, local: embedded.LocalIssuer | None) -> None:
     """Say where to go and how to sign in; write the same for programs to ``run.json``."""
     gateway = next(spec for spec in all_specs() if spec.name == "gateway")
-    url = f"http://{settings.host}:{port_of(gateway, gateway.settings())}"
+    url = f"http://{settings.host}:{port_of(gateway, read(gateway.settings))}"
     about = {"pid": os.getpid(), "url": url, "issuer": local.url if local else None}
-    (settings.data / "run.json").write_text(json.dumps(about))
+    try:
+        (settings.data / "run.json").write_text(json.dumps(about))
+    except OSError as error:  # a full disk: it is told by the health of who needs it
+        log.warning("run_file.unwritten", error=error.strerror)
     lines = [f"Indaco is ready: {url}", f"  data      {settings.data.absolute()}"]
     if local is not None:
         people = ", ".join(f"{name} / {password}" for name, password in local.passwords.items())

@@ -1,17 +1,22 @@
 """The services that are installed, as their entry points declare them."""
 
 from importlib.metadata import entry_points
+from typing import TypeVar
 
 import click
+import pydantic
+from pydantic_settings import BaseSettings, SettingsError
 
 from indaco_common import contracts
 from indaco_common.bus.topology import Topology
+from indaco_common.errors import Invalid
 from indaco_common.service import ServiceSpec, topology
 from indaco_common.settings import ServiceSettings
 
 GROUP = "indaco.services"
 ORDER = ("gateway", "sla", "orchestrator", "vault-broker", "accounting")
 
+S = TypeVar("S", bound=BaseSettings)
 _ = contracts  # importing it registers every message
 
 
@@ -35,3 +40,17 @@ def whole_topology() -> Topology:
 
 def port_of(spec: ServiceSpec, settings: ServiceSettings) -> int:
     return spec.port if settings.port is None else settings.port
+
+
+def read(kind: type[S]) -> S:
+    """Read settings from the environment. Raises: Invalid, naming the variable."""
+    prefix = kind.model_config.get("env_prefix", "")
+    try:
+        return kind()
+    except pydantic.ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name, *where = (str(part) for part in first["loc"])
+        raise Invalid(f"{prefix}{name.upper()}{''.join(f'/{part}' for part in where)}: {first['msg']}") from None
+    except SettingsError as error:
+        field = str(error).partition('field "')[2].partition('"')[0]
+        raise Invalid(f"{prefix}{field.upper()}: not valid JSON") from None

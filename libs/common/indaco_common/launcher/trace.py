@@ -14,7 +14,7 @@ from indaco_common.settings import Settings
 from indaco_common.store import JournalQuery
 
 from .operations import published, run_async
-from .specs import all_specs
+from .specs import all_specs, read
 
 BRIEF = ("attempt", "slot", "node", "serial", "reason", "clean", "slots", "provider", "shortfall")
 
@@ -29,7 +29,7 @@ def trace(id: str, output: str) -> None:
     """
 
     async def work() -> None:
-        envelopes = await story(Settings(), id)
+        envelopes = await story(read(Settings), id)
         if not envelopes:
             raise click.ClickException(f"the journals know nothing of {id}")
         if output == "json":

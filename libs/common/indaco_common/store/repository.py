@@ -1,9 +1,7 @@
 """Aggregates in and out of a store: optimistic concurrency and embedded outbox behind one verb."""
 
-import asyncio
-import weakref
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
@@ -14,6 +12,7 @@ from indaco_common.envelope import Context, seal
 from indaco_common.errors import AlreadyHandled, Invalid, NotFound
 
 from .aggregate import Aggregate
+from .locks import Locks
 from .port import Found, Query, Scalar, Store
 
 A = TypeVar("A", bound=Aggregate)
@@ -28,8 +27,9 @@ class Repository(Generic[A]):
     ) -> None:
         """*saved* is told of each save, and whether it left something in the outbox: the hint that wakes relay and timers."""
         self._store, self._kind, self._source, self._clock, self._saved = store, kind, source, clock, saved
+        self._index = [(name, tuple(name.split("."))) for name in kind.INDEX]
         self._cache: dict[str, A] = {}
-        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._locks = Locks()
 
     async def get(self, id: str) -> A:
         """Return the aggregate as stored. Raises: NotFound."""
@@ -48,40 +48,28 @@ class Repository(Generic[A]):
             return [], 0
         return [self._read(found) for found in page.states], page.total
 
-    @asynccontextmanager
-    async def edit(self, id: str, ctx: Context) -> AsyncIterator[A]:
+    def edit(self, id: str, ctx: Context) -> AbstractAsyncContextManager[A]:
         """Load, let the caller change it, save once: state + emitted messages + ``ctx.id``, or nothing.
 
         Raises: NotFound; AlreadyHandled, if ``ctx.id`` is in the inbox or (timers) the version moved on; Conflict.
         """
-        async with self._lock(id):
-            found = await self._store.load(self._kind.KIND, id, ctx.id)
-            if found is None:
-                raise NotFound(f"{self._kind.KIND} {id} does not exist")
-            aggregate = self._checked(id, found, ctx)
-            yield aggregate
-            await self._save(aggregate, ctx)
-            self._keep(aggregate)
+        return _Edit(self, id, ctx, absent=None)
 
-    @asynccontextmanager
-    async def upsert(self, id: str, ctx: Context) -> AsyncIterator[A]:
+    def upsert(self, id: str, ctx: Context) -> AbstractAsyncContextManager[A]:
         """As :meth:`edit`, but what is absent begins as ``Aggregate.new(id)``: for a first message of several kinds."""
-        async with self._lock(id):
-            found = await self._store.load(self._kind.KIND, id, ctx.id)
-            aggregate = cast("A", self._kind.new(id)) if found is None else self._checked(id, found, ctx)
-            yield aggregate
-            await self._save(aggregate, ctx)
+        return _Edit(self, id, ctx, absent=self._kind.new)
 
     async def create(self, aggregate: A, ctx: Context) -> None:
         """Save a new aggregate. Raises: Conflict, if it exists."""
         await self._save(aggregate, ctx)
 
-    def _lock(self, id: str) -> asyncio.Lock:
-        """One editor per id in this process: coroutines queue here, replicas meet at the version."""
-        lock = self._locks.get(id)
-        if lock is None:
-            lock = self._locks[id] = asyncio.Lock()
-        return lock
+    async def _open(self, id: str, ctx: Context, absent: Callable[[str], Aggregate] | None) -> A:
+        found = await self._store.load(self._kind.KIND, id, ctx.id)
+        if found is not None:
+            return self._checked(id, found, ctx)
+        if absent is None:
+            raise NotFound(f"{self._kind.KIND} {id} does not exist")
+        return cast("A", absent(id))
 
     def _keep(self, aggregate: A) -> None:
         if self._kind.CACHED:
@@ -91,7 +79,7 @@ class Repository(Generic[A]):
 
     def _read(self, found: Found) -> A:
         aggregate = self._kind.model_validate_json(found.state)
-        aggregate._version = found.version  # noqa: SLF001
+        aggregate.is_at(found.version)
         return aggregate
 
     def _checked(self, id: str, found: Found, ctx: Context) -> A:
@@ -110,17 +98,47 @@ class Repository(Generic[A]):
         ]
         await self._store.save(
             self._kind.KIND, aggregate.id, version=version, state=pydantic_core.to_json(aggregate),
-            index={name: _scalar(aggregate, name) for name in self._kind.INDEX}, due_at=aggregate.due_at, outbox=outbox,
+            index={name: _scalar(aggregate, path) for name, path in self._index}, due_at=aggregate.due_at, outbox=outbox,
             message_id=ctx.id, now=now,
         )  # fmt: skip
-        aggregate._version = version + 1  # noqa: SLF001
+        aggregate.is_at(version + 1)
         aggregate.emitted.clear()
         self._saved(aggregate, bool(outbox))
 
 
-def _scalar(aggregate: Aggregate, path: str) -> Scalar:
+class _Edit(AbstractAsyncContextManager[A]):
+    """One editor per id in this process: coroutines queue here, replicas meet at the version."""
+
+    __slots__ = ("_absent", "_aggregate", "_ctx", "_id", "_repository")
+
+    def __init__(
+        self, repository: Repository[A], id: str, ctx: Context, *, absent: Callable[[str], Aggregate] | None
+    ) -> None:
+        self._repository, self._id, self._ctx, self._absent = repository, id, ctx, absent
+
+    async def __aenter__(self) -> A:
+        repository = self._repository
+        await repository._locks.acquire(self._id)  # noqa: SLF001 - its other half
+        try:
+            self._aggregate = await repository._open(self._id, self._ctx, self._absent)  # noqa: SLF001
+        except BaseException:
+            repository._locks.release(self._id)  # noqa: SLF001
+            raise
+        return self._aggregate
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        repository = self._repository
+        try:
+            if kind is None:
+                await repository._save(self._aggregate, self._ctx)  # noqa: SLF001
+                repository._keep(self._aggregate)  # noqa: SLF001
+        finally:
+            repository._locks.release(self._id)  # noqa: SLF001
+
+
+def _scalar(aggregate: Aggregate, path: Sequence[str]) -> Scalar:
     value: object = aggregate
-    for name in path.split("."):
+    for name in path:
         value = getattr(value, name, None)
     if isinstance(value, datetime):
         return value.isoformat()

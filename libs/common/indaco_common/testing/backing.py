@@ -25,9 +25,10 @@ NEEDED = (
 )
 
 
-def missing_servers() -> list[str]:
-    """Return the variables of the environment that name real servers and are not set."""
-    return [name for name in NEEDED if not os.environ.get(name)]
+def missing_servers(store: str = "mongodb") -> list[str]:
+    """Return the variables of the environment that name real servers and are not set; with *store* sqlite, MongoDB is not needed."""
+    needed = NEEDED if store == "mongodb" else [name for name in NEEDED if name != "INDACO_TEST_MONGODB"]
+    return [name for name in needed if not os.environ.get(name)]
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class RealBacking:
 
     async def start(self) -> None:
         """Raises: Unavailable, if a server is not named or refuses."""
-        if missing := missing_servers():
+        if missing := missing_servers(self.store):
             raise Unavailable(f"not set: {', '.join(missing)}; see deploy/local/all.sh")
         await self._make_broker()
         roles = await setup.setup(os.environ["INDACO_TEST_VAULT_ADDR"], os.environ["INDACO_TEST_VAULT_TOKEN"])
@@ -55,6 +56,8 @@ class RealBacking:
             for path in (f"vhosts/{self.name}", *(f"users/{self._user(service)}" for service in self._passwords)):
                 async with http.delete(self._management(path)) as answer:
                     await answer.read()
+        if self.store != "mongodb":
+            return
         client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(os.environ["INDACO_TEST_MONGODB"])
         for database in await client.list_database_names():
             if database.startswith(self._database):

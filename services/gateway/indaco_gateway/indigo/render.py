@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from indaco_gateway.model.operation import Operation, Resource
+from indaco_gateway.model.operation import Operation
+from indaco_gateway.model.resources import Resource
+
+from .listing import Paging
 
 IAAS_TYPES = {"openstack": "OPENSTACK", "ec2": "AWS", "kubernetes": "KUBERNETES"}
 
@@ -65,43 +68,38 @@ def _links(op: Operation, base: str | None) -> list[dict[str, str]]:
 
 
 def resource(op: Operation, machine: Resource, base: str) -> dict[str, Any]:
-    deployment_url = f"{base}/deployments/{op.id}"
+    url = f"{base}/deployments/{op.id}"
+    about = {"instance_name": machine.node, "public_address": machine.public_address}
     body = {
         "uuid": machine.uuid,
         "creationTime": date(machine.created_at),
         "updateTime": date(machine.updated_at),
         "physicalId": machine.physical_id or None,
         "state": machine.state,
-        "toscaNodeType": "tosca.nodes.indigo.Compute",
-        "toscaNodeName": machine.node.rpartition("-")[0],
+        "toscaNodeType": machine.type,
+        "toscaNodeName": machine.tosca_node,
         "requiredBy": [],
-        "metadata": {"instance_name": machine.node, "public_address": machine.public_address},
-        "links": [
-            {"rel": "deployment", "href": deployment_url},
-            {"rel": "self", "href": f"{deployment_url}/resources/{machine.uuid}"},
-        ],
+        "metadata": {name: text for name, text in about.items() if text},
+        "links": [{"rel": "deployment", "href": url}, {"rel": "self", "href": f"{url}/resources/{machine.uuid}"}],
     }
     return {name: value for name, value in body.items() if value is not None}
 
 
 def page(
-    content: list[dict[str, Any]], *, url: str, filters: Mapping[str, str], number: int, size: int, total: int
+    content: list[dict[str, Any]], *, url: str, filters: Mapping[str, str], paging: Paging, total: int
 ) -> dict[str, Any]:
     """Return one page of a list with its links, in INDIGO's order: first, prev, self, next, last."""
-    pages = -(-total // size)
-    last = max(0, pages - 1)
+    pages = -(-total // paging.size)
+    number, last = paging.number, max(0, pages - 1)
 
-    def href(n: int) -> str:
-        return f"{url}?{urlencode({**filters, 'page': n, 'size': size, 'sort': 'createdAt,desc'}, safe=',:@/')}"
+    def link(rel: str, page: int) -> dict[str, str]:
+        query = {**filters, "page": page, "size": paging.size, "sort": paging.sort}
+        return {"rel": rel, "href": f"{url}?{urlencode(query, safe=',:@/')}"}
 
-    links = [{"rel": "self", "href": href(number)}]
+    links = [link("self", number)]
     if pages > 1:
-        links = [
-            {"rel": "first", "href": href(0)},
-            *([{"rel": "prev", "href": href(number - 1)}] if 0 < number <= last else []),
-            *links,
-            *([{"rel": "next", "href": href(number + 1)}] if number < last else []),
-            {"rel": "last", "href": href(last)},
-        ]
-    counts = {"size": size, "totalElements": total, "totalPages": pages, "number": number}
+        before = [link("prev", number - 1)] if 0 < number <= last else []
+        after = [link("next", number + 1)] if number < last else []
+        links = [link("first", 0), *before, *links, *after, link("last", last)]
+    counts = {"size": paging.size, "totalElements": total, "totalPages": pages, "number": number}
     return {"links": links, "content": content, "page": counts}

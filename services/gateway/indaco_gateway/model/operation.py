@@ -1,5 +1,7 @@
 """One deployment as its users see it: the request that was accepted, and the read model that events keep up to date."""
 
+import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -10,10 +12,13 @@ from pydantic import AwareDatetime
 from indaco_common.contracts import gateway
 from indaco_common.contracts.values import Group, Owner, Place, Ranked, Reason, instances
 from indaco_common.errors import Conflict
-from indaco_common.ids import DeploymentId, uuid7
+from indaco_common.ids import NAMESPACE, DeploymentId
 from indaco_common.store import Aggregate
 
-TIMELINE_LENGTH = 500
+from .conflicts import KeyReused, WrongState
+
+TIMELINE_LENGTH = 500  # steps; with MAX_DETAIL it bounds what each save writes
+MAX_DETAIL = 500  # characters of one step
 
 
 class Status(StrEnum):
@@ -31,10 +36,6 @@ class Status(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-CREATING = {Status.UNKNOWN, Status.CREATE_IN_PROGRESS}
-DELETING = {Status.DELETE_IN_PROGRESS, Status.DELETE_COMPLETE, Status.DELETE_FAILED}
-
-
 class Task(StrEnum):
     """What is going on, in INDIGO's words."""
 
@@ -43,33 +44,44 @@ class Task(StrEnum):
     DEPLOYER = "DEPLOYER"
 
 
+class Outcome(StrEnum):
+    """How an attempt stands."""
+
+    IN_PROGRESS = "in-progress"
+    RUNNING = "running"
+    FAILED = "failed"
+
+
 class Attempt(pydantic.BaseModel):
-    """One try at one place."""
+    """One try at one place; *provider* is empty until the place is known."""
 
     attempt: int
-    provider: str
+    provider: str = ""
     region: str = ""
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
-    outcome: str = "in-progress"  # in-progress, running, failed
+    outcome: Outcome = Outcome.IN_PROGRESS
     reason: str = ""
 
 
-class Resource(pydantic.BaseModel):
-    """One machine."""
+class Machine(pydantic.BaseModel):
+    """What is known of one machine that ran."""
 
-    uuid: str
-    attempt: int
-    node: str
-    state: str  # INDIGO's node states
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
     physical_id: str = ""
     public_address: str = ""
+    started_at: AwareDatetime
+    stopped_at: AwareDatetime | None = None
+
+
+class Life(pydantic.BaseModel):
+    """The newest that the orchestrator said of the deployment as a whole."""
+
+    status: Status
+    reason: str = ""
 
 
 class Step(pydantic.BaseModel):
-    """One line of the timeline; *number* counts from 1 and is what a listener resumes from."""
+    """One line of the timeline; *number* counts from 1 and is what a listener resumes from. *event* names what it tells of."""
 
     number: int
     at: AwareDatetime
@@ -77,27 +89,27 @@ class Step(pydantic.BaseModel):
     status: Status
     title: str
     detail: str = ""
+    event: str = ""
 
 
 class Operation(Aggregate):
-    """A deployment. Events of one source count by their sequence: an older one may add facts, but not turn the status back."""
+    """A deployment.
+
+    Until ``created_at`` is set it is a mere claim on an id, which nobody sees. What events say is kept as facts that do not depend
+    on the order in which they are heard; ``status``, ``task`` and ``reason`` follow from them (:mod:`.views`).
+    """
 
     KIND: ClassVar[str] = "operation"
     INDEX: ClassVar[tuple[str, ...]] = (
-        "owner.subject",
-        "owner.issuer",
-        "group.path",
-        "status",
-        "created_at",
-        "provider",
-        "updated_at",
-    )
+        "owner.subject", "owner.issuer", "group.path", "status", "created_at", "provider", "updated_at",
+    )  # fmt: skip
 
     owner: Owner = Owner(issuer="", subject="")
     group: Group = Group(issuer="", path="")
     fingerprint: str = ""  # of the request, for repeats under one idempotency key
     template: str = ""  # digest of the blob that holds it
-    ssh_keys: tuple[str, ...] = ()
+    types: dict[str, str] = pydantic.Field(default_factory=dict)  # TOSCA node → its type
+    nodes: tuple[str, ...] = ()  # machines that were asked for
     callback: str | None = None
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
@@ -105,20 +117,35 @@ class Operation(Aggregate):
     status: Status = Status.UNKNOWN
     reason: str = ""
     task: Task = Task.NONE
-    outputs: dict[str, Any] = pydantic.Field(default_factory=dict)
-    secret_outputs: tuple[str, ...] = ()
-    place: Place | None = None
+
+    place: Place | None = None  # of the newest attempt that has one
+    placed: int = 0  # which attempt that is
     ranked: tuple[Ranked, ...] = ()
     refused: tuple[Reason, ...] = ()
     attempts: list[Attempt] = pydantic.Field(default_factory=list)
-    resources: list[Resource] = pydantic.Field(default_factory=list)
+    building: int = 0  # the newest attempt heard of; the machines are its own
+    machines: dict[str, Machine] = pydantic.Field(default_factory=dict)
+    lost: tuple[str, ...] = ()  # machines that went without anybody having asked
+    life: Life | None = None
+    outputs: dict[str, Any] = pydantic.Field(default_factory=dict)
+    secret_outputs: tuple[str, ...] = ()
+    deleting: bool = False
+    delete_failure: str | None = None  # None: not heard of since deletion was last asked for
+    deleted: bool = False
+    debris: tuple[str, ...] = ()
+    seen: dict[str, str] = pydantic.Field(default_factory=dict)  # what is replaced by what is newer → its sequence
+
     timeline: list[Step] = pydantic.Field(default_factory=list)
     steps: int = 0
-    seen: dict[str, str] = pydantic.Field(default_factory=dict)  # source → its newest sequence
 
     @property
     def provider(self) -> str | None:
         return self.place.provider if self.place else None
+
+    def claim(self, fingerprint: str) -> None:
+        """Keep the id for one request, before anything is done for it. Raises: KeyReused; Conflict, if it was accepted meanwhile."""
+        self._check(fingerprint)
+        self.fingerprint = fingerprint
 
     def accept(
         self,
@@ -126,44 +153,63 @@ class Operation(Aggregate):
         *,
         fingerprint: str,
         template: str,
+        types: Mapping[str, str],
         callback: str | None,
         now: datetime,
     ) -> None:
-        """Take a new request; *template* is the digest of its blob. Raises: Conflict, if there is one already."""
-        if self.created_at is not None:
-            raise Conflict(f"deployment {self.id} exists")
+        """Take a new request; *template* is the digest of its blob. Raises: KeyReused; Conflict, if it was accepted meanwhile."""
+        self._check(fingerprint)
         self.owner, self.group, self.fingerprint = request.owner, request.group, fingerprint
-        self.template, self.ssh_keys, self.callback = template, request.ssh_keys, callback
+        self.template, self.types, self.callback = template, dict(types), callback
+        self.nodes = tuple(instances(request.nodes))
         self.created_at = self.updated_at = now
         self.status, self.task = Status.CREATE_IN_PROGRESS, Task.BROKERING
-        self.resources = [
-            Resource(uuid=uuid7(), attempt=0, node=name, state="INITIAL", created_at=now, updated_at=now)
-            for name in instances(request.nodes)
-        ]
         self.note(now, "gateway.deployment.requested", "Request accepted", f"for the group {request.group.path}")
         self.emit(request)
 
+    def is_repeat(self, fingerprint: str) -> bool:
+        """Has this very request been accepted? Raises: KeyReused, if it was another."""
+        if self.fingerprint not in ("", fingerprint):
+            raise KeyReused
+        return self.created_at is not None
+
     def delete(self, *, force: bool, now: datetime) -> None:
-        """Want it gone. Raises: Conflict, if that was asked before and is not to be forced now."""
-        if self.status is Status.DELETE_COMPLETE or (self.status is Status.DELETE_IN_PROGRESS and not force):
-            raise Conflict(f"Deployment already in {self.status} state.")
-        self.status, self.task, self.reason, self.updated_at = Status.DELETE_IN_PROGRESS, Task.DEPLOYER, "", now
-        for resource in self.resources:
-            resource.state = "DELETING" if resource.state != "DELETED" else resource.state
+        """Want it gone. Raises: WrongState, if it is, or if that was asked before and is not to be forced now."""
+        if self.deleted or (self.status is Status.DELETE_IN_PROGRESS and not force):
+            raise WrongState(f"Deployment already in {self.status} state.")
+        self.deleting, self.delete_failure, self.reason = True, None, ""
+        self.status, self.task, self.updated_at = Status.DELETE_IN_PROGRESS, Task.DEPLOYER, now
         self.note(now, "gateway.deployment.deletion-requested", "Deletion requested", "forced" if force else "")
         self.emit(gateway.DeploymentDeletionRequested(deployment_id=DeploymentId(self.id), force=force))
 
     def reset(self, now: datetime) -> None:
-        """Let a deletion that hangs be asked for again. Raises: Conflict, if none is under way."""
+        """Let a deletion that hangs be asked for again. Raises: WrongState, if none is under way."""
         if self.status is not Status.DELETE_IN_PROGRESS:
-            raise Conflict(f"Cannot reset a deployment in {self.status} state")
-        self.status, self.task, self.reason, self.updated_at = Status.DELETE_FAILED, Task.NONE, "", now
+            raise WrongState(f"Cannot reset a deployment in {self.status} state")
+        self.delete_failure, self.reason = "", ""
+        self.status, self.task, self.updated_at = Status.DELETE_FAILED, Task.NONE, now
         self.note(now, "gateway.deployment.reset", "Reset", "")
 
-    def note(self, at: datetime, type: str, title: str, detail: str) -> None:
+    def note(self, at: datetime, type: str, title: str, detail: str, event: str = "") -> None:
         """Add a line to the timeline; the oldest are dropped beyond its length."""
         self.steps += 1
         self.timeline.append(
-            Step(number=self.steps, at=at, type=type, status=self.status, title=title, detail=detail[:2000])
-        )
+            Step(
+                number=self.steps, at=at, type=type, status=self.status, title=brief(title), detail=brief(detail),
+                event=event,
+            )
+        )  # fmt: skip
         del self.timeline[:-TIMELINE_LENGTH]
+
+    def _check(self, fingerprint: str) -> None:
+        if self.is_repeat(fingerprint):
+            raise Conflict(f"deployment {self.id} exists")
+
+
+def brief(text: str, limit: int = MAX_DETAIL) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def resource_id(deployment: str, node: str) -> str:
+    """Return the id under which users find a machine of a deployment, whichever attempt builds it."""
+    return str(uuid.uuid5(NAMESPACE, f"resource\n{deployment}\n{node}"))

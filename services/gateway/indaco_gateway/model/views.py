@@ -1,124 +1,175 @@
-"""What each event changes in an :class:`Operation`. Events of several aggregates come in any order, late, or twice."""
+"""What each event changes in an :class:`Operation`. Events of several aggregates come in any order, late, or twice.
+
+The view is the same in the end, whatever the order: facts are kept by their attempt, the newest of a kind by its sequence (all
+events of one source about a deployment are one aggregate's, so that their sequences compare), and the status follows from these.
+Only the timeline tells things as they were heard.
+"""
 
 from datetime import datetime
 
 from indaco_common.contracts import orchestrator, sla
-from indaco_common.ids import uuid7
+from indaco_common.contracts.values import MAIN, Place, Reason
 from indaco_common.messages import Event
 
-from .operation import CREATING, DELETING, Attempt, Operation, Resource, Status, Task
+from .operation import Attempt, Life, Machine, Operation, Outcome, Status, Task, brief
+
+MAX_REASONS = 100  # refusals shown, the newest
+MAX_RANKED = 50
+MAX_REASON = 8000  # characters of a whole ``statusReason``
 
 
 def apply(op: Operation, event: Event, *, source: str, sequence: str, at: datetime) -> None:
-    """Add what *event* says; the status follows only what is newer than all that was seen of its *source*."""
-    is_newest = sequence > op.seen.get(source, "")
-    if is_newest:
-        op.seen[source] = sequence
+    """Add what *event* says, and let the status follow."""
+    name = f"{source}#{sequence}"
     op.updated_at = max(op.updated_at or at, at)
-    _facts(op, event, at)
-    if is_newest:
-        _status(op, event)
-    title, detail = _line(event)
-    op.note(at, event.TYPE.rpartition(".")[0], title, detail)
+    _take(op, event, sequence, at)
+    _settle(op)
+    if all(step.event != name for step in op.timeline):
+        title, detail = _line(event)
+        op.note(at, event.TYPE.rpartition(".")[0], title, detail, event=name)
 
 
-def _facts(op: Operation, event: Event, at: datetime) -> None:
-    """What is true whenever it is heard."""
+def _take(op: Operation, event: Event, sequence: str, at: datetime) -> None:
     match event:
-        case sla.PlacementReserved():
-            attempt = _attempt(op, event.attempt, event.place.provider)
-            attempt.region = event.place.region
-            op.ranked, op.refused = event.ranked, event.refused
-        case sla.PlacementRejected():
-            op.refused = event.reasons
+        case sla.PlacementReserved() | sla.PlacementRejected():
+            _take_choice(op, event, sequence)
         case orchestrator.AttemptStarted():
-            _attempt(op, event.attempt, event.place.provider).started_at = at
+            _placed(op, event.attempt, event.place).started_at = at
         case orchestrator.AttemptFailed():
-            attempt = _attempt(op, event.attempt, event.place.provider)
-            attempt.outcome, attempt.reason, attempt.ended_at = "failed", event.reason.detail, at
-            op.resources = [r for r in op.resources if r.attempt != event.attempt or r.state == "DELETED"]
-        case orchestrator.NodeStarted():
-            resource = _resource(op, event.attempt, event.node, at)
-            if resource.state != "DELETED":
-                resource.state = "STARTED"
-            resource.physical_id, resource.public_address = event.resource_id, event.public_address
-        case orchestrator.NodeRemoved():
-            resource = _resource(op, event.attempt, event.node, at)
-            resource.state, resource.updated_at = "DELETED", at
-        case orchestrator.DeploymentRunning():
-            _attempt(op, event.attempt, op.provider or "").outcome = "running"
-        case _:
-            pass
-
-
-def _status(op: Operation, event: Event) -> None:
-    """What is true until something newer is heard."""
-    if isinstance(event, orchestrator.DeploymentDeleted):
-        op.status, op.task = Status.DELETE_COMPLETE, Task.NONE
-        op.reason = f"given up: {'; '.join(event.debris)}" if event.debris else ""
-        op.outputs, op.secret_outputs = {}, ()
-        for resource in op.resources:
-            resource.state = "DELETED"
-        return
-    if op.status in DELETING:
-        if isinstance(event, orchestrator.DeploymentDeleteFailed) and op.status is not Status.DELETE_COMPLETE:
-            op.status, op.task, op.reason = Status.DELETE_FAILED, Task.NONE, event.reason.detail
-        return
-    match event:
-        case sla.PlacementReserved():
-            op.place, op.task = event.place, Task.DEPLOYER
-        case orchestrator.AttemptStarted():
-            op.place, op.task = event.place, Task.DEPLOYER
-        case orchestrator.AttemptFailed():
-            op.task = Task.BROKERING
-        case orchestrator.DeploymentRunning():
-            op.status = Status.CREATE_COMPLETE if op.status in CREATING else Status.UPDATE_COMPLETE
-            op.task, op.reason = Task.NONE, ""
-            if event.slots:
-                op.outputs, op.secret_outputs = event.outputs, event.secret_outputs
-        case orchestrator.DeploymentUpdating():
-            op.status, op.task = Status.UPDATE_IN_PROGRESS, Task.DEPLOYER
-        case orchestrator.DeploymentUpdateFailed():
-            op.status, op.task, op.reason = Status.UPDATE_FAILED, Task.NONE, event.reason.detail
+            attempt = _placed(op, event.attempt, event.place)
+            attempt.outcome, attempt.reason, attempt.ended_at = Outcome.FAILED, brief(event.reason.detail), at
+        case orchestrator.NodeStarted() | orchestrator.NodeRemoved():
+            _take_machine(op, event)
         case orchestrator.DeploymentDegraded():
-            op.reason = f"lost at the provider: {', '.join(event.nodes)}"
-        case orchestrator.DeploymentFailed():
-            op.status, op.task = Status.CREATE_FAILED, Task.NONE
-            op.reason = _why(op, event.reason.detail)
-            for resource in op.resources:
-                resource.state = "ERROR" if resource.state != "DELETED" else resource.state
+            op.lost = tuple(sorted({*op.lost, *event.nodes}))
+        case orchestrator.DeploymentDeleteFailed() if _is_news(op, "delete-failed", sequence):
+            op.delete_failure = event.reason.detail
+        case orchestrator.DeploymentDeleted():
+            op.deleted, op.debris = True, event.debris
         case _:
-            pass
+            _take_life(op, event, sequence)
 
 
-def _why(op: Operation, detail: str) -> str:
-    """Every try and every refusal, as users of INDIGO know it from ``statusReason``."""
-    lines = [detail]
-    lines += [f"attempt {a.attempt} at {a.provider}: {a.reason}" for a in op.attempts if a.outcome == "failed"]
+def _take_choice(op: Operation, event: sla.PlacementReserved | sla.PlacementRejected, sequence: str) -> None:
+    if isinstance(event, sla.PlacementReserved):
+        _placed(op, event.attempt, event.place)
+    if event.slot != MAIN:  # the growth of an update: nothing was chosen anew
+        return
+    if isinstance(event, sla.PlacementReserved) and _is_news(op, "ranked", sequence):
+        op.ranked = event.ranked[:MAX_RANKED]
+    if _is_news(op, "refused", sequence):
+        refused = event.refused if isinstance(event, sla.PlacementReserved) else event.reasons
+        op.refused = tuple(_bounded(reason) for reason in refused[-MAX_REASONS:])
+
+
+def _take_machine(op: Operation, event: orchestrator.NodeStarted | orchestrator.NodeRemoved) -> None:
+    """Keep the machines of the newest attempt; earlier ones end with theirs."""
+    if event.attempt < op.building:
+        return
+    _attempt(op, event.attempt)
+    machine = op.machines.setdefault(event.node, Machine(started_at=event.started_at))
+    machine.started_at, machine.physical_id = event.started_at, event.resource_id or machine.physical_id
+    if isinstance(event, orchestrator.NodeStarted):
+        machine.public_address = event.public_address
+    else:
+        machine.stopped_at = event.stopped_at
+
+
+def _take_life(op: Operation, event: Event, sequence: str) -> None:
+    if (life := _life(event)) is not None and _is_news(op, "life", sequence):
+        op.life = life
+    if not isinstance(event, orchestrator.DeploymentRunning):
+        return
+    attempt = _attempt(op, event.attempt)
+    if attempt.outcome is not Outcome.FAILED:
+        attempt.outcome = Outcome.RUNNING
+    if event.slots and _is_news(op, "outputs", sequence):
+        op.outputs, op.secret_outputs = event.outputs, event.secret_outputs
+
+
+def _life(event: Event) -> Life | None:
+    """Return what *event* says of the deployment as a whole, if anything."""
+    match event:
+        case orchestrator.DeploymentRunning():
+            return Life(status=Status.CREATE_COMPLETE if MAIN in event.slots else Status.UPDATE_COMPLETE)
+        case orchestrator.DeploymentUpdating():
+            return Life(status=Status.UPDATE_IN_PROGRESS)
+        case orchestrator.DeploymentUpdateFailed():
+            return Life(status=Status.UPDATE_FAILED, reason=event.reason.detail)
+        case orchestrator.DeploymentFailed():
+            return Life(status=Status.CREATE_FAILED, reason=event.reason.detail)
+        case _:
+            return None
+
+
+def _settle(op: Operation) -> None:
+    """Set what follows from the facts: what was deleted stays so, a deletion outranks the rest."""
+    if op.deleted:
+        op.outputs, op.secret_outputs = {}, ()
+        op.status, op.reason = Status.DELETE_COMPLETE, f"given up: {'; '.join(op.debris)}" if op.debris else ""
+    elif op.deleting:
+        op.status = Status.DELETE_IN_PROGRESS if op.delete_failure is None else Status.DELETE_FAILED
+        op.reason = op.delete_failure or ""
+    else:
+        op.status, op.reason = op.life.status if op.life else Status.CREATE_IN_PROGRESS, _why(op)
+    op.reason = brief(op.reason, MAX_REASON)
+    op.task = _task(op)
+
+
+def _why(op: Operation) -> str:
+    """Return the reason of a failure: every try and every refusal, as users of INDIGO know it from ``statusReason``."""
+    if op.life is None:
+        return ""
+    if op.life.status is not Status.CREATE_FAILED:
+        lost = f"lost at the provider: {', '.join(op.lost)}" if op.lost else ""
+        return "\n".join(filter(None, (op.life.reason, lost)))
+    lines = [op.life.reason]
+    lines += [f"attempt {a.attempt} at {a.provider}: {a.reason}" for a in op.attempts if a.outcome is Outcome.FAILED]
     lines += [f"{r.provider} {r.region}: {r.code}: {r.detail}" for r in op.refused if r.code != "FAILED"]
     return "\n".join(lines)
 
 
-def _attempt(op: Operation, number: int, provider: str) -> Attempt:
+def _task(op: Operation) -> Task:
+    match op.status:
+        case Status.CREATE_IN_PROGRESS:
+            is_placed = op.attempts and op.attempts[-1].outcome is not Outcome.FAILED
+            return Task.DEPLOYER if is_placed else Task.BROKERING
+        case Status.UPDATE_IN_PROGRESS | Status.DELETE_IN_PROGRESS:
+            return Task.DEPLOYER
+        case _:
+            return Task.NONE
+
+
+def _is_news(op: Operation, what: str, sequence: str) -> bool:
+    """Note that *what* was said with *sequence*; return whether nothing newer was said before."""
+    if sequence < op.seen.get(what, ""):
+        return False
+    op.seen[what] = sequence
+    return True
+
+
+def _placed(op: Operation, number: int, place: Place) -> Attempt:
+    attempt = _attempt(op, number)
+    attempt.provider, attempt.region = place.provider, place.region
+    if number >= op.placed:
+        op.place, op.placed = place, number
+    return attempt
+
+
+def _attempt(op: Operation, number: int) -> Attempt:
+    """Return the attempt; the machines that are kept are those of the newest."""
+    if number > op.building:
+        op.building, op.machines = number, {}
     for attempt in op.attempts:
         if attempt.attempt == number:
             return attempt
-    op.attempts.append(Attempt(attempt=number, provider=provider))
-    op.attempts.sort(key=lambda attempt: attempt.attempt)
-    return next(attempt for attempt in op.attempts if attempt.attempt == number)
+    made = Attempt(attempt=number)
+    op.attempts = sorted((*op.attempts, made), key=lambda attempt: attempt.attempt)
+    return made
 
 
-def _resource(op: Operation, attempt: int, node: str, at: datetime) -> Resource:
-    """Return the machine; one that was only planned becomes it."""
-    for resource in op.resources:
-        if (resource.attempt, resource.node) == (attempt, node):
-            return resource
-    planned = next((r for r in op.resources if (r.attempt, r.node) == (0, node)), None)
-    if planned is None:
-        planned = Resource(uuid=uuid7(), attempt=attempt, node=node, state="CREATING", created_at=at, updated_at=at)
-        op.resources.append(planned)
-    planned.attempt, planned.updated_at = attempt, at
-    return planned
+def _bounded(reason: Reason) -> Reason:
+    return reason.model_copy(update={"detail": brief(reason.detail)})
 
 
 def _line(event: Event) -> tuple[str, str]:
@@ -141,18 +192,23 @@ def _line(event: Event) -> tuple[str, str]:
             return f"{event.node} runs", event.public_address
         case orchestrator.NodeRemoved():
             return f"{event.node} removed", ""
+        case _:
+            return _line_of_all(event)
+
+
+def _line_of_all(event: Event) -> tuple[str, str]:
+    """Return title and detail of what concerns the deployment as a whole."""
+    match event:
         case orchestrator.DeploymentRunning():
             return "Running", f"{len(event.nodes)} nodes"
         case orchestrator.DeploymentDegraded():
             return "Degraded", ", ".join(event.nodes)
-        case (
-            orchestrator.DeploymentFailed()
-            | orchestrator.DeploymentDeleteFailed()
-            | orchestrator.DeploymentUpdateFailed()
-        ):
-            return type(event).__name__.removeprefix("Deployment").replace(
-                "Failed", " failed"
-            ).strip().capitalize(), event.reason.detail
+        case orchestrator.DeploymentFailed():
+            return "Failed", event.reason.detail
+        case orchestrator.DeploymentUpdateFailed():
+            return "Update failed", event.reason.detail
+        case orchestrator.DeploymentDeleteFailed():
+            return "Deletion failed", event.reason.detail
         case orchestrator.DeploymentDeleted():
             return "Deleted", "; ".join(event.debris)
         case _:

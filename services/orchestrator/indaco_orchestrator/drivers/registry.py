@@ -27,7 +27,7 @@ class DriverRegistry:
     def __init__(self) -> None:
         self._classes: dict[str, type[ProviderDriver]] = {}
         self._open: dict[_Name, ProviderDriver] = {}
-        self._lock = asyncio.Lock()
+        self._locks: dict[_Name, asyncio.Lock] = {}  # by name, so that a site that is slow to open delays no other
 
     async def driver_for(self, place: Place) -> ProviderDriver:
         """Return the driver bound to *place*, guarded so that it keeps the contract.
@@ -36,7 +36,7 @@ class DriverRegistry:
         what was built there must not be forgotten meanwhile.
         """
         name = (place.kind, place.endpoint, place.provider, place.region, place.project)
-        async with self._lock:
+        async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._open:
                 self._open[name] = GuardedDriver(await self._opened(place), provider=place.provider)
                 log.info("driver.opened", kind=place.kind, provider=place.provider, region=place.region)
@@ -44,13 +44,12 @@ class DriverRegistry:
 
     async def close(self) -> None:
         """Close every driver; one that fails to close does not keep the others open."""
-        async with self._lock:
-            while self._open:
-                name, driver = self._open.popitem()
-                try:
-                    await driver.close()
-                except Exception as error:  # noqa: BLE001 - another author's code, at the outermost edge of a stop
-                    log.warning("driver.unclosed", kind=name[0], provider=name[2], error=type(error).__name__)
+        while self._open:
+            name, driver = self._open.popitem()
+            try:
+                await driver.close()
+            except Exception as error:  # noqa: BLE001 - another author's code, at the outermost edge of a stop
+                log.warning("driver.unclosed", kind=name[0], provider=name[2], error=type(error).__name__)
 
     async def _opened(self, place: Place) -> ProviderDriver:
         driver_class = self._class(place.kind)

