@@ -19,7 +19,7 @@ from indaco_common.testing.federation import Federation
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = (ROOT / "examples" / "templates" / "virtual-machine.yaml").read_text()
 USER, GROUP, SITES = "ada", "cms", 3
-LOOK_S = 0.1  # between two looks whether all is done: a look costs the service some milliseconds
+LOOK_S = 0.3  # between two looks whether all is done: a look costs the service some milliseconds
 PROVIDER = """
   - id: SITE-{number}
     kind: simulated

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -89,11 +88,11 @@ def watched() -> Iterator[Load]:
     load.ours_s = sum(used[pid] for pid in family if pid in used) + ended
     if busy is not None and (now := _busy_s()) is not None:
         load.others_s = max(0.0, now - busy - load.ours_s)
-    names: Counter[str] = Counter()
+    names: dict[str, float] = {}
     for pid, seconds in used.items():
         if pid not in family and seconds > 0:
-            names[after[pid].name] += seconds  # type: ignore[assignment] - seconds, not a count
-    load.busiest = dict(names.most_common(NAMED))
+            names[after[pid].name] = names.get(after[pid].name, 0.0) + seconds
+    load.busiest = dict(sorted(names.items(), key=lambda item: -item[1])[:NAMED])
 
 
 def _all() -> dict[int, Process]:

@@ -59,11 +59,13 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(unit: str, *, goal: Goal | None = None, needs: tuple[str, ...] = ()) -> Callable[[Measure], Measure]:
-    """Add a function to the list, under its name; its docstring is the method."""
+def row(
+    unit: str, *, goal: Goal | None = None, needs: tuple[str, ...] = (), conditions: str = ""
+) -> Callable[[Measure], Measure]:
+    """Add a function to the list, under its name; its docstring, and the *conditions* it shares with others, are the method."""
 
     def add(measure: Measure) -> Measure:
-        name, method = measure.__name__, " ".join((measure.__doc__ or "").split())
+        name, method = measure.__name__, " ".join(f"{measure.__doc__ or ''} {conditions}".split())
         ROWS[name] = Row(name, unit, method, goal, needs, measure)
         return measure
 

@@ -5,7 +5,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from indaco_common.clock import SystemClock
 from indaco_common.envelope import Context, seal
@@ -54,7 +54,7 @@ def _sizes() -> tuple[int, int]:
     return len(bell.model_dump_json()), len(sealed.body)
 
 
-async def edits(folder: Path) -> dict[str, Any]:
+async def edits(folder: Path) -> Rate:
     """Make the edits; the relay is not part of it."""
     store = SqliteStore(folder / "ours.db")
     await store.start()

@@ -54,6 +54,11 @@ def amqp_url(broker: Broker) -> str:
 
 
 @pytest.fixture(scope="session")
+def amqp_management(broker: Broker) -> str:
+    return broker.management
+
+
+@pytest.fixture(scope="session")
 def mongodb_url() -> Iterator[str]:
     with running(MONGODB) as values:
         yield _or_skip(MONGODB, values)["INDACO_TEST_MONGODB"]
@@ -118,7 +123,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for server in SERVERS:
         count = sum(server.marker in report.keywords for report, _ in skipped) if server.named() is None else 0
         if count:
-            terminalreporter.write_line(f"{server.name}: not found, {count} tests skipped: {server.advice}", yellow=True)
+            terminalreporter.write_line(
+                f"{server.name}: not found, {count} tests skipped: {server.advice}", yellow=True
+            )
     for marker, (name, advice) in OTHERS.items():
         if count := sum(marker in report.keywords for report, _ in skipped):
             terminalreporter.write_line(f"{name}: not found, {count} tests skipped: {advice}", yellow=True)

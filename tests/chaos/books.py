@@ -126,7 +126,7 @@ def judge(books: Books, *, sites: frozenset[str], planted: Iterable[Letter]) -> 
 
 def _figures(books: Books, planted: Iterable[Letter]) -> dict[str, int]:
     status = Counter(life.status for life in books.lives.values())
-    unplanted = Counter(books.dead) - Counter(planted)
+    unplanted = [letter for letter in books.dead if letter not in set(planted)]
     return {
         "deployments": len(books.asked),
         "running": status[RUNNING],
@@ -139,8 +139,8 @@ def _figures(books: Books, planted: Iterable[Letter]) -> dict[str, int]:
         "records_closed": sum(not record.is_open for record in books.records),
         "quota_diff": sum(abs(amount) for diff in _quota_diff(books).values() for amount in diff.values()),
         "leases_left": len(_leases_left(books)),
-        "dead_letters": unplanted.total(),
-        "dead_letters_planted": len(books.dead) - unplanted.total(),
+        "dead_letters": len(unplanted),
+        "dead_letters_planted": len(set(books.dead) & set(planted)),
     }
 
 
@@ -286,8 +286,8 @@ def _secrets(books: Books) -> Iterator[str]:
 
 
 def _letters(books: Books, planted: Iterable[Letter]) -> Iterator[str]:
-    """The only dead letters are those planted."""
-    found, wanted = Counter(books.dead), Counter(planted)
+    """The only dead letters are those planted; one may be there twice, if its reader was killed before it could say so."""
+    found, wanted = set(books.dead), set(planted)
     yield from _told(
         "a dead letter that nobody planted",
         (f"{letter.service}: {letter.error}: {letter.body[:120]!r}" for letter in found - wanted),

@@ -18,10 +18,9 @@ DEBIAN: Inputs = {"os_distribution": "debian", "os_version": "12"}
 UBUNTU: Inputs = {"os_distribution": "ubuntu", "os_version": "22.04", "num_cpus": 2, "mem_size": "4 GB"}
 DELETED = 1 / 3  # of the deployments
 SECRET = 1 / 3
-HOPELESS = (
-    60  # one in so many asks for an image that every site claims to have and none has: it must be tried everywhere
-)
-LATER_S = (3.0, 6.0, 12.0, 30.0)  # after the request was accepted: a deletion may come at once, or when it runs
+HOPELESS = 60  # one in so many asks for an image that sites only claim to have: it must be tried at all of them
+EARLY = 0.4  # of those deleted: before they run
+MADE_IN_S = 10.0
 AGAIN_S = 0.3
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ class Load:
         chance, count = self._chance, self._count
         arrivals = sorted(chance.uniform(0, self._seconds) for _ in range(count))
         doomed = set(chance.sample(range(count), round(count * DELETED)))
-        patience = {number: chance.choice((0.0, 1.0, *chance.choices(LATER_S, k=2))) for number in sorted(doomed)}
+        patience = {number: self._patience(arrivals[number]) for number in sorted(doomed)}
         secret = set(chance.sample(range(count), round(count * SECRET)))
         hopeless = set(chance.sample(sorted(secret - doomed), count // HOPELESS))
         async with asyncio.TaskGroup() as group:
@@ -50,6 +49,12 @@ class Load:
                 if number in secret:
                     what = WITH_SECRET, {"service_token": f"token-{number}"} | (DEBIAN if number in hopeless else {})
                 group.create_task(self._one(number, at, what, patience_s=patience.get(number)))
+
+    def _patience(self, arrival: float) -> float:
+        """Return after how many seconds somebody deletes: often while it is made, else when it has run for a while."""
+        if self._chance.random() < EARLY:
+            return self._chance.uniform(0, MADE_IN_S)
+        return MADE_IN_S + self._chance.uniform(0, max(0.0, self._seconds - arrival - MADE_IN_S))
 
     async def _one(self, number: int, at: float, what: tuple[str, Inputs], *, patience_s: float | None) -> None:
         """Deploy at *at*; if there is a limit to the patience, delete."""

@@ -6,14 +6,14 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from indaco_client import Client
-from indaco_common.errors import IndacoError, Unavailable
+from indaco_common.errors import Unavailable
 from indaco_common.launcher.specs import whole_topology
 from indaco_common.testing.backing import RealBacking
 from indaco_common.testing.federation import SERVICES, Federation
@@ -25,9 +25,13 @@ from .reading import Reader
 from .trouble import FAILING, HANG_S, HANGING, SITES, SOUND, Doubler, Killer, break_sites, plant
 
 QUICK = {
-    "POLL": "0.3", "POLL_MAX": "2", "CLAIM": "12", "WATCH": "15", "SAMPLE": "600", "UNREACHABLE": "30", "ALIVE": "20",
-    "WAIT": "60", "ATTEMPT": "120", "DELETE": "60",
+    "POLL": "0.3", "POLL_MAX": "2", "CLAIM": "12", "WATCH": "15", "UNREACHABLE": "30", "ALIVE": "20", "WAIT": "60",
+    "ATTEMPT": "120", "DELETE": "60", "SAMPLE": "600",
 }  # fmt: skip
+# A deployment that runs is sampled once, when it is first looked at; and a hundred of them are not to keep a slow store busy.
+SLOWER: dict[str, dict[str, str]] = {"embedded": {}, "real": {"WATCH": "60"}}
+LOOK_S = 2.0
+READY_S = 120.0
 PER_DEPLOYMENT_S = {"embedded": 1.0, "real": 1.5}
 LEAST_S = HANG_S  # a run is not shorter than the hang
 SETTLE_S = {"embedded": 240.0, "real": 420.0}
@@ -81,11 +85,17 @@ async def run(plan: Plan, tell: Tell) -> dict[str, Any]:
             stack.push_async_callback(broker.remove)
         federation = _federation(folder, plan)
         stack.push_async_callback(federation.stop)
-        await federation.start()
+        await federation.prepare()
+        killer = Killer(federation, random.Random(plan.seed + 1), idle=max(1, plan.kills // 3))
+        for unit in federation.units:
+            federation.launch(unit)
+        if plan.kills:
+            await killer.cut_start()
+        await federation.ready(timeout_s=READY_S)
         reader = await Reader.open(federation)
         stack.push_async_callback(reader.close)
         tell(f"the federation runs after {time.monotonic() - begin:.1f} s; its data and logs: {folder}")
-        facts = await _Run(plan, tell, federation, reader, broker).facts()
+        facts = await _Run(plan, tell, federation, killer, reader, broker).facts()
     if facts["holds"]:
         shutil.rmtree(folder, ignore_errors=True)
     return {**asdict(plan), **facts, "seconds": round(time.monotonic() - begin, 1)}
@@ -97,7 +107,8 @@ def _federation(folder: Path, plan: Plan) -> Federation:
     text += "\nagreements:" + "".join(
         AGREEMENT.format(group=GROUP, id=id, region=region, weight=weight) for id, region, _, weight in sites
     )
-    settings = {f"INDACO_ORCHESTRATOR_{name}_S": value for name, value in QUICK.items()}
+    times = QUICK | SLOWER[plan.backends]
+    settings = {f"INDACO_ORCHESTRATOR_{name}_S": value for name, value in times.items()}
     return Federation(
         folder, text, dict.fromkeys(USERS, (GROUP,)), settings=settings,
         backing=RealBacking(folder) if plan.backends == "real" else None,
@@ -106,11 +117,16 @@ def _federation(folder: Path, plan: Plan) -> Federation:
 
 class _Run:
     def __init__(
-        self, plan: Plan, tell: Tell, federation: Federation, reader: Reader, broker: LocalBroker | None
+        self,
+        plan: Plan,
+        tell: Tell,
+        federation: Federation,
+        killer: Killer,
+        reader: Reader,
+        broker: LocalBroker | None,
     ) -> None:
         self.plan, self.tell, self.federation, self.reader, self.broker = plan, tell, federation, reader, broker
-        self.chance = random.Random(plan.seed)
-        self.killer = Killer(federation, reader, random.Random(plan.seed + 1))
+        self.chance, self.killer = random.Random(plan.seed), killer
         receivers = whole_topology().receivers()
         self.doubler = Doubler(reader, reader.bus, receivers, random.Random(plan.seed + 2))
 
@@ -121,7 +137,7 @@ class _Run:
             async with self._clients() as clients:
                 load = Load(clients, self.chance, deployments=self.plan.deployments, seconds=self.plan.seconds)
                 planted = await self._trouble(load)
-            await self.federation.ready(timeout_s=120)
+            await self.federation.ready(timeout_s=READY_S)
             await self._rest()
             books = await self.reader.read(load.asked)
         finally:
@@ -138,12 +154,12 @@ class _Run:
 
     async def _trouble(self, load: Load) -> list[Any]:
         """Do everything at once, until the load is done and the last process was killed; return what was planted."""
-        moments = [self.chance.uniform(0, self.plan.seconds) for _ in range(self.plan.kills)]
+        moments = [self.chance.uniform(0, self.plan.seconds) for _ in range(self.plan.kills - 1)]
         doubling = asyncio.create_task(self.doubler.run())
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run())
-                group.create_task(self.killer.run(moments))
+                group.create_task(self.killer.run(moments, self.reader))
                 group.create_task(self._restart_broker())
                 group.create_task(self._report(load))
                 planting = group.create_task(self._plant())
@@ -153,7 +169,7 @@ class _Run:
 
     async def _plant(self) -> list[Any]:
         await asyncio.sleep(self.plan.seconds / 4)
-        return await plant(self.reader.bus, _insist)
+        return await plant(self.reader.bus)
 
     async def _restart_broker(self) -> None:
         """Once in good order, once by a kill."""
@@ -182,7 +198,7 @@ class _Run:
                 hastened_at = time.monotonic()
                 count = await self._hasten()
                 self.tell(f"{left}; {count} long delays were cut short")
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_S)
 
     async def _left(self) -> str:
         try:
@@ -230,11 +246,3 @@ def vaults(folder: Path) -> list[int]:
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def _insist(call: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            return await call()
-        except IndacoError:
-            await asyncio.sleep(1)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from indaco_common.bus.port import Bus
@@ -24,6 +24,8 @@ SITES = frozenset({FAILING, HANGING, SOUND})
 HANG_S = 60.0
 DOUBLE_EVERY_S = 0.25
 LOOK_S = 0.5
+FIRST_START_S = (0.5, 3.0)
+PATIENCE_S = 15.0  # with a kill, for work to be under way
 
 
 @dataclass(slots=True)
@@ -36,19 +38,32 @@ class Kills:
 
 
 class Killer:
-    """Ends random processes at random moments, without a warning, and starts them again at once."""
+    """Ends random processes at random moments, without a warning, and starts them again at once.
 
-    def __init__(self, federation: Federation, reader: Reader, chance: random.Random) -> None:
-        self._federation, self._reader, self._chance = federation, reader, chance
+    At most *idle* of them while nothing is going on: what is killed at rest proves little.
+    """
+
+    def __init__(self, federation: Federation, chance: random.Random, *, idle: int) -> None:
+        self._federation, self._chance, self._idle = federation, chance, idle
         self.kills = Kills()
         self.surprises: list[str] = []
 
-    async def run(self, moments: Sequence[float]) -> None:
+    async def cut_start(self) -> None:
+        """Kill a process in its very first start, in which much is made for good."""
+        await asyncio.sleep(self._chance.uniform(*FIRST_START_S))
+        self._kill(is_busy=False)
+
+    async def run(self, moments: Sequence[float], reader: Reader) -> None:
         """Kill at *moments*, in seconds from now."""
         begin = time.monotonic()
         for moment in sorted(moments):
             await asyncio.sleep(max(0.0, begin + moment - time.monotonic()))
-            await self._kill(self._chance.choice(self._federation.units))
+            patience = time.monotonic() + PATIENCE_S
+            is_busy = await _is_busy(reader)
+            while not is_busy and self.kills.count - self.kills.busy >= self._idle and time.monotonic() < patience:
+                await asyncio.sleep(LOOK_S)
+                is_busy = await _is_busy(reader)
+            self._kill(is_busy=is_busy)
 
     async def watch(self) -> None:
         """Start again what ends by itself, as a supervisor would; but it is a broken promise."""
@@ -59,23 +74,22 @@ class Killer:
                     self._federation.launch(unit)
             await asyncio.sleep(LOOK_S)
 
-    async def _kill(self, unit: str) -> None:
-        is_busy = await _or_none(self._reader.under_way())
-        process = self._federation.processes[unit]
-        if process.poll() is not None:  # it has ended by itself: the watch will say so
+    def _kill(self, *, is_busy: bool) -> None:
+        unit = self._chance.choice(self._federation.units)
+        if self._federation.processes[unit].poll() is not None:  # it has ended by itself: the watch will say so
             return
         self._federation.kill(unit)
         self._federation.launch(unit)
         self.kills.count += 1
-        self.kills.busy += bool(is_busy)
+        self.kills.busy += is_busy
         self.kills.by_unit[unit] = self.kills.by_unit.get(unit, 0) + 1
 
 
-async def _or_none(call: Awaitable[int]) -> int | None:
+async def _is_busy(reader: Reader) -> bool:
     try:
-        return await call
-    except IndacoError:  # the store is busy or away: nothing is known
-        return None
+        return await reader.under_way() > 0
+    except IndacoError:  # the store is away: nothing is known
+        return False
 
 
 def break_sites(federation: Federation) -> None:
@@ -116,7 +130,7 @@ class Doubler:
             self.count += 1
 
 
-async def plant(bus: Bus, insist: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> list[Letter]:
+async def plant(bus: Bus) -> list[Letter]:
     """Put letters into queues that must end as dead letters, and nothing else; return them."""
     letters = [
         Letter("sla", b"this is no envelope"),
@@ -126,8 +140,17 @@ async def plant(bus: Bus, insist: Callable[[Callable[[], Awaitable[None]]], Awai
         Letter("vault-broker", _poison()),
     ]
     for letter in letters:
-        await insist(lambda letter=letter: bus.inject(letter.service, letter.body))  # type: ignore[misc]
+        await _insert(bus, letter)
     return letters
+
+
+async def _insert(bus: Bus, letter: Letter) -> None:
+    """Put it in once the broker takes it."""
+    while True:
+        try:
+            return await bus.inject(letter.service, letter.body)
+        except IndacoError:
+            await asyncio.sleep(1)
 
 
 def _poison() -> bytes:

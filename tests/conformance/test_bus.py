@@ -14,7 +14,7 @@ from indaco_common.bus.topology import queue
 from indaco_common.errors import Unavailable
 from indaco_common.testing.bells import ALPHA, BETA, TOPOLOGY, Ear, OpenBus, bells, settled
 from indaco_common.testing.conformance_bus import BusConformance
-from indaco_common.testing.rabbitmq import MANAGEMENT, URL, Passage, VirtualHost
+from indaco_common.testing.rabbitmq import Passage, VirtualHost
 
 
 class TestEmbeddedBus(BusConformance):
@@ -24,9 +24,8 @@ class TestEmbeddedBus(BusConformance):
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[VirtualHost]:
-    if (host := VirtualHost.from_environment()) is None:
-        pytest.skip(f"{URL} and {MANAGEMENT} name no RabbitMQ broker")
+def host(amqp_url: str, amqp_management: str) -> Iterator[VirtualHost]:
+    host = VirtualHost(amqp_url, amqp_management)
     yield host
     host.drop()
 

@@ -1,7 +1,6 @@
 """The secrets conformance suite on the embedded vault, and on a remote one where there is one."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ from indaco_common.testing.conformance_secrets import SecretsConformance, Secret
 
 
 class RemoteVault:
-    """The vault of the environment, set up for Indaco."""
+    """A vault that somebody else runs, set up for Indaco."""
 
     def __init__(self, address: str, token: str) -> None:
         self._address = address
@@ -33,10 +32,8 @@ def vault(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedVault | RemoteVault]:
     if request.param == "remote":
-        address, token = os.environ.get("INDACO_TEST_VAULT_ADDR"), os.environ.get("INDACO_TEST_VAULT_TOKEN")
-        if not address or not token:
-            pytest.skip("INDACO_TEST_VAULT_ADDR and INDACO_TEST_VAULT_TOKEN name no vault")
-        yield RemoteVault(address, token)
+        server = request.getfixturevalue("vault_server")
+        yield RemoteVault(server.address, server.token)
         return
     embedded = EmbeddedVault(tmp_path_factory.mktemp("vault"))
     asyncio.run(embedded.start())

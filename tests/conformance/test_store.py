@@ -1,6 +1,5 @@
 """Every store against the one suite."""
 
-import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,16 +27,14 @@ class TestSqliteStore(StoreConformance):
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
 class TestMongoStore(StoreConformance):
     @pytest.fixture
-    async def store(self, driver: Driver) -> AsyncIterator[MongoStore]:
-        if not (url := os.environ.get("INDACO_TEST_MONGODB")):
-            pytest.skip("INDACO_TEST_MONGODB names no MongoDB server")
+    async def store(self, driver: Driver, mongodb_url: str) -> AsyncIterator[MongoStore]:
         name = f"indaco_test_{uuid7().replace('-', '')}"
-        store = MongoStore(url, name, driver)
+        store = MongoStore(mongodb_url, name, driver)
         await store.start()
         yield store
         await store.stop()
         client: pymongo.MongoClient[dict[str, object]]
-        with pymongo.MongoClient(url) as client:
+        with pymongo.MongoClient(mongodb_url) as client:
             client.drop_database(name)
 
 

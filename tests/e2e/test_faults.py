@@ -1,6 +1,7 @@
 """Outages of what the services stand on: who says so, what is taken meanwhile, and that nothing is lost."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -50,7 +51,8 @@ async def world(
             federation.launch(unit)
         yield World(federation)
     finally:
-        await federation.stop()
+        with contextlib.suppress(aiohttp.ClientError):  # a test that failed may have left the broker down
+            await federation.stop()
 
 
 async def post(world: World, text: str, parameters: dict[str, Any] | None = None) -> tuple[int, str | None, Any]:
@@ -90,17 +92,22 @@ async def runs_then_goes(client: Client, *ids: str, timeout_s: float = 90) -> No
     await asyncio.gather(*(client.wait(id, timeout_s=timeout_s, until=GONE) for id in ids))
 
 
-async def test_services_that_start_before_their_broker_say_so_take_requests_and_begin_when_it_comes(
+async def test_services_that_start_before_their_broker_say_so_and_begin_when_it_comes(
     world: World, servers: OwnServers
 ) -> None:
     for service in SERVICES:
         await says(world, service, "bus")
-    _, told = await world.get("gateway", "/readyz")
-    assert told["checks"]["start"]["detail"].startswith("bus: ")
-    status, _, made = await post(world, VM)
-    assert (status, made["status"]) == (201, "CREATE_IN_PROGRESS")
+
+    async def is_waiting_for_it() -> bool:
+        return str((await world.get("gateway", "/readyz"))[1]["checks"]["start"]["detail"]).startswith("bus: ")
+
+    await until(is_waiting_for_it)
+    status, retry_after, _ = await post(world, VM)
+    assert (status, retry_after) == (503, "1")
     await servers.call("rabbitmq", "start")
     await world.federation.ready()
+    status, _, made = await post(world, VM)
+    assert status == 201
     async with world.client() as client:
         await runs_then_goes(client, made["uuid"])
 
@@ -128,9 +135,7 @@ async def test_a_vault_sealed_for_longer_than_the_first_retries_loses_nothing(
         await says(world, service, "vault")
     assert await world.failing_checks("sla") == set()
     status, retry_after, refused = await post(world, COMPOSE, {"service_token": "not to be lost"})
-    assert (status, refused["code"]) == (503, 503)
-    assert retry_after is not None
-    assert int(retry_after) >= 1
+    assert (status, refused["code"], retry_after) == (503, 503, "2")
     async with world.client() as client:
         ids = [str((await client.create(VM, {}, group="cms"))["uuid"]) for _ in range(11)]
         await asyncio.sleep(SEALED_S)
@@ -160,9 +165,7 @@ async def test_a_message_that_nobody_can_read_goes_to_the_dead_queue_and_an_oper
     assert "poison" in await indaco("dead", "show", "sla", id)
     assert await indaco("dead", "retry", "sla", id) == "1 put back\n"
     await until(is_dead)  # nothing has changed about it
-    [line] = (await indaco("dead", "list", "sla")).splitlines()
-    assert await indaco("dead", "drop", "sla", line.split()[1], "--yes") == "1 dropped\n"
-    assert await indaco("dead", "list") == ""
+    assert await indaco("dead", "drop", "sla", "--yes") == "1 dropped\n"
     assert await world.dead() == {}
 
 
@@ -170,27 +173,26 @@ async def test_a_reader_that_lost_its_store_gets_it_back_by_replay(world: World)
     federation = world.federation
     async with world.client() as client:
         id = str((await client.create(VM, {}, group="cms"))["uuid"])
-        await client.wait(id, timeout_s=60)
-
-        async def is_open() -> bool:
-            return [record["status"] for record in await world.records(id)] == ["open"]
-
-        await until(is_open)
-        before = await world.records(id)
-        assert await federation.terminate("accounting") == 0
-        for file in (federation.folder / "data").glob("accounting.db*"):
-            file.unlink()
-        federation.launch("accounting")
-        await federation.ready()
-        assert await world.records(id) == []
-        asked = ("replay", "--from", "orchestrator", "--to", "accounting", "--type", "orchestrator.node.started.v1")
-        assert (await federation.operate(*asked)).endswith("messages were given to accounting\n")
-        await until(is_open)
-        assert await federation.operate(*asked)  # again changes nothing
-        after = await world.records(id)
-        constant = ("id", "node", "started_at", "resource_id", "status")
-        assert [[r[n] for n in constant] for r in after] == [[r[n] for n in constant] for r in before]
         await runs_then_goes(client, id)
+
+    async def is_closed() -> bool:
+        return [record["status"] for record in await world.records(id)] == ["closed"]
+
+    await until(is_closed)
+    [before] = await world.records(id)
+    assert await federation.terminate("accounting") == 0
+    for file in (federation.folder / "data").glob("accounting.db*"):
+        file.unlink()
+    federation.launch("accounting")
+    await federation.ready()
+    assert await world.records(id) == []
+    for _ in range(2):  # the second time changes nothing
+        printed = await federation.operate("replay", "--from", "orchestrator", "--to", "accounting")
+        assert printed.endswith("messages were given to accounting\n")
+        await until(is_closed)
+    [after] = await world.records(id)
+    told = ("id", "node", "started_at", "stopped_at", "resource_id", "user", "group", "usage")
+    assert {name: after[name] for name in told} == {name: before[name] for name in told}
 
 
 async def test_topology_that_an_administrator_lost_is_told_and_made_again(world: World) -> None:

@@ -511,12 +511,14 @@ async def left(broker: Broker, deployment: str) -> set[str]:
     return found | {f"leases/{attempt}" for attempt in await broker.secrets.list(f"leases/{deployment}")}
 
 
-async def test_a_failed_deployment_loses_its_inputs_and_may_still_be_cleaned(broker: Broker, left_behind: str) -> None:
+async def test_a_failed_deployment_loses_inputs_and_outputs_and_may_still_be_cleaned(
+    broker: Broker, left_behind: str
+) -> None:
     assert await left(broker, left_behind) == {"inputs", "outputs", "sessions", "leases/1", "leases/2"}
     reason = Failure(code="no-capacity", detail="no")
     for _ in range(2):
         await broker.tell(orchestrator.DeploymentFailed(deployment_id=DeploymentId(left_behind), reason=reason))
-    assert await left(broker, left_behind) == {"outputs", "sessions", "leases/1", "leases/2"}
+    assert await left(broker, left_behind) == {"sessions", "leases/1", "leases/2"}
 
 
 async def test_of_a_deleted_deployment_nothing_is_left(broker: Broker, left_behind: str) -> None:

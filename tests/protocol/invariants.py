@@ -1,5 +1,8 @@
 """What must hold at every moment, and what the books must say at rest."""
 
+from tests.protocol.sites import Key, Site
+from tests.protocol.storage import MemoryStore
+
 from indaco_accounting.model import UsageRecord
 from indaco_common.contracts.values import Owner
 from indaco_orchestrator.model.deployment import Deployment
@@ -9,8 +12,6 @@ from indaco_sla.model.placement import Placement
 from indaco_sla.model.placement import Status as Placing
 from indaco_vault_broker.model.lease import Lease
 from indaco_vault_broker.model.lease import State as LeaseState
-from tests.protocol.sites import Key, Site
-from tests.protocol.storage import MemoryStore
 
 BUILT = (Status.CREATING, Status.RUNNING, Status.UPDATING)
 ENDS = (Status.RUNNING, Status.FAILED, Status.DELETED)
@@ -142,12 +143,16 @@ class Invariants:
 
     def _check_credentials(self, deployments: dict[str, Deployment], now: int) -> None:
         """Only what runs has credentials, at the vault broker and at the sites."""
-        live = [k for s in self._sites.values() for k, until in s.credentials.items() if until is not None and until > now]
+        live = [
+            k for s in self._sites.values() for k, until in s.credentials.items() if until is not None and until > now
+        ]
         for lease in self._store.all(Lease).values():
             d = deployments[lease.deployment_id]
             runs = d.status is Status.RUNNING and d.attempt == lease.attempt
             if lease.state in (LeaseState.ISSUED, LeaseState.ISSUING) and not runs:
-                raise Hole(f"lease alive: {lease.id} is {lease.state}, its deployment {d.status} in attempt {d.attempt}")
+                raise Hole(
+                    f"lease alive: {lease.id} is {lease.state}, its deployment {d.status} in attempt {d.attempt}"
+                )
             if not runs and any(key == lease.id or key.startswith(f"{lease.id}/") for key in live):
                 raise Hole(f"credential alive at its site: {lease.id}")
 

@@ -104,9 +104,9 @@ FIXES: dict[str, tuple[Patch, ...]] = {
     "slot_cleaned": (Patch(TURN, "slot = None if whole else debris.slot", "slot = None"),),
     "settle": (
         Patch(TURN, "if debris.quiet >= 2:", "if debris.quiet >= 1:"),
-        Patch(SITES, "if ids or work.at.now > debris.since + work.at.timing.claim:", "if True:"),
+        Patch(SITES, "if ids or (is_complete and work.at.now > debris.since + work.at.timing.claim):", "if True:"),
     ),
-    "fresh_names": (Patch(DEPLOYMENT, "            first = self.names.get(tosca, 0)\n            have = sum(1 for name in self.spec if name.rpartition(\"-\")[0] == tosca)", "            first = have = sum(1 for name in self.spec if name.rpartition(\"-\")[0] == tosca)"),),
+    "fresh_names": (Patch(DEPLOYMENT, "            more |= {f", "            first = have\n            more |= {f"),),
     "tombstone_says_deleted": (
         Patch(
             DEPLOYMENT,

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
+from tests.protocol.sites import Issuer, Turns, Vault
+from tests.protocol.storage import MemoryStore
 
 from indaco_accounting.handlers import Recording
 from indaco_accounting.metrics import UsageMetrics
@@ -25,8 +27,6 @@ from indaco_sla.model.placement import Placement
 from indaco_vault_broker.handlers import Leasing, Sweeping
 from indaco_vault_broker.model import lease
 from indaco_vault_broker.model.lease import Lease
-from tests.protocol.sites import Issuer, Turns, Vault
-from tests.protocol.storage import MemoryStore
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -110,6 +110,4 @@ class Services:
 
     @staticmethod
     def _repository(parts: Parts, kind: type[A], service: str) -> Repository[A]:
-        return Repository(
-            cast("Any", parts.store), kind, source=service, clock=parts.clock, saved=lambda _, __: None
-        )
+        return Repository(cast("Any", parts.store), kind, source=service, clock=parts.clock, saved=lambda _, __: None)

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Protocol
 
+from tests.protocol.storage import Crash
+
 from indaco_common.contracts.values import Failure, Place
 from indaco_common.errors import PolicyRefused, Unavailable
 from indaco_orchestrator.model import turn
@@ -18,7 +20,6 @@ from indaco_orchestrator.model.deployment import Deployment
 from indaco_orchestrator.model.values import Debris, Findings, Moment, Sample, Started
 from indaco_orchestrator.turns import Uncertain
 from indaco_vault_broker.issuers.port import IssuedCredential
-from tests.protocol.storage import Crash
 
 SHOW = 7  # ticks until a created machine shows itself: with the longest turn less than a claim
 SLEEP = 60  # ticks for which a process may hang between its effects and its second save
@@ -71,7 +72,7 @@ class Weather:
         return cls(
             very_late=rng.choice((0.02, 0.04, 0.12)), crash=rng.choice((0.01, 0.02, 0.04)),
             unanswered=rng.choice((0.03, 0.06, 0.15)), undeleted=rng.choice((0.0, 0.1, 0.4)),
-            trouble=rng.choice((0.01, 0.02, 0.06)), sleep=rng.choice((0.0, 0.05, 0.2)), start=rng.choice((0, 5, 30)),
+            trouble=rng.choice((0.01, 0.02, 0.08)), sleep=rng.choice((0.0, 0.05, 0.2)), start=rng.choice((0, 5, 30)),
             deletion=rng.choice((0.04, 0.1, 0.25)), unsent=rng.choice((0.05, 0.1, 0.3)), turn=rng.choice((3, 6, 11)),
         )  # fmt: skip
 
@@ -183,7 +184,8 @@ class Turns:
         if timedelta(seconds=nature.now - began) > at.timing.claim * 0.75:
             raise TimeoutError
         self._remove(work)
-        if work.missing and not work.found.gone and d.place is not None:
+        is_whole = not work.found.gone and work.found.failure is None
+        if work.missing and d.building() and is_whole and d.place is not None:
             self._create(work, nature.sites[d.place.provider])
         if nature.chance(0.1):
             raise Crash
@@ -212,10 +214,11 @@ class Turns:
         if way is None:
             return
         site, secret = way
-        keys = [(work.d.id, debris.attempt, name) for name in sorted(debris.nodes)]
-        ids = [id for key in keys for id in site.find(key)]
+        answered = [name for name in sorted(debris.nodes) if not self._nature.chance(0.03)]
+        ids = [id for name in answered for id in site.find((work.d.id, debris.attempt, name))]
         work.leftovers += [(site, id, debris.attempt, secret) for id in ids]
-        if ids or work.at.now > debris.since + work.at.timing.claim:
+        is_complete = len(answered) == len(debris.nodes)
+        if ids or (is_complete and work.at.now > debris.since + work.at.timing.claim):
             work.found.swept[debris.attempt, debris.slot] = not ids
 
     def _look_here(self, work: Turn, place: Place) -> None:
@@ -224,8 +227,10 @@ class Turns:
         if way is None:
             return
         site, _ = way
-        found.reached = True
         for name in sorted(d.spec | d.growth) if d.building() else sorted(d.spec):
+            if self._nature.chance(0.03):  # a call about one machine that fails says nothing of the others
+                continue
+            found.reached = True
             known = d.here(name)
             if known is not None:
                 if known.resource_id not in site.machines:
@@ -261,6 +266,8 @@ class Turns:
         if d.place is None or self._site(work, d.attempt, d.place) is None:
             return
         for name in work.missing:
+            if found.failure is not None and nature.rng.random() < 0.5:
+                continue  # the others are under way already
             found.sent = True
             if nature.chance(nature.weather.unsent):  # the request did not arrive
                 continue

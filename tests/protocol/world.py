@@ -10,7 +10,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, cast
+
+from tests.protocol.invariants import Hole, Invariants
+from tests.protocol.services import Parts, Services
+from tests.protocol.sites import Issuer, Key, Machine, Site, Turns, Vault, Weather
+from tests.protocol.storage import Crash, MemoryStore
 
 from indaco_common.bus.retry import may_pass
 from indaco_common.clock import ManualClock
@@ -25,15 +30,13 @@ from indaco_orchestrator.model.deployment import Deployment
 from indaco_sla.matching import Option
 from indaco_sla.model.ledger import Ledger
 from indaco_sla.model.registry import AgreementRecord, ProviderRecord
-from tests.protocol.invariants import Hole, Invariants
-from tests.protocol.services import Parts, Services
-from tests.protocol.sites import Issuer, Key, Machine, Site, Turns, Vault, Weather
-from tests.protocol.storage import Crash, MemoryStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GROUP = Group(issuer="https://iam.example", path="physics")
 NODE = ResourceVector(instances=1, cpu_milli=1000)
 STEPS, REST, PATIENCE = 1200, 400, 4000  # steps with faults; ticks until the slowest message is there; ticks until rest
+
+Work = Coroutine[Any, Any, None]
 
 
 @dataclass(slots=True)
@@ -56,7 +59,7 @@ class World:
         self.clock, self.stats = ManualClock(START), Counter[str]()
         self.queue: list[Queued] = []
         self.alarms: list[tuple[int, str, str, int]] = []  # when, kind, id, version
-        self.jobs: list[tuple[int, str, Coroutine[Any, Any, None]]] = []  # when it goes on, whose, the suspended timer
+        self.jobs: list[tuple[int, str, Work]] = []  # when it goes on, whose, the suspended timer
         self.late: list[tuple[int, str, Key]] = []
         self.has_expiry, self.is_patient = seed % 3 > 0, seed % 2 > 0
         self._ids = 0
@@ -97,10 +100,10 @@ class World:
     def _found_sites(self) -> None:
         """Two or three sites, each with an agreement, the first perhaps with two; what they grant may not fit what there is."""
         rng = self.rng
-        names = [f"s{i}" for i in range(rng.randint(2, 3))]
-        self.sites |= {name: Site(name, rng.randint(2, 7)) for name in names}
+        names, plenty = [f"s{i}" for i in range(rng.randint(2, 3))], rng.choice((0, 0, 6))
+        self.sites |= {name: Site(name, rng.randint(2, 7) + plenty) for name in names}
         for number, name in enumerate([*names, *(names[:1] if rng.random() < 0.3 else [])]):
-            granted = rng.randint(2, 5)
+            granted = rng.randint(2, 5) + plenty
             record = AgreementRecord(
                 id=f"a{number}", group=GROUP, provider=name, project="p", weight=rng.random(),
                 limits=ResourceVector(instances=granted, cpu_milli=1000 * max(2, granted - rng.randint(0, 1))),
@@ -150,9 +153,7 @@ class World:
         for service in readers:
             for _ in range(2 if self.chance(0.2) else 1):
                 slow = 300 if self.chance(self.weather.very_late) else 40 if self.chance(0.2) else 3
-                self.queue.append(
-                    Queued(self.now + self.rng.randint(0, slow), service, sealed, self.clock.now())
-                )
+                self.queue.append(Queued(self.now + self.rng.randint(0, slow), service, sealed, self.clock.now()))
 
     def send(self, message: Message) -> None:
         """Publish what the gateway says."""
@@ -167,13 +168,14 @@ class World:
         envelope, message = unseal(queued.sealed.body)
         is_done = True
         for handler in self.services.readers[queued.sealed.name][queued.service]:
-            is_done &= self._handle(handler(message, envelope.context(queued.tries)), queued)
+            work = cast("Work", handler(message, envelope.context(queued.tries)))
+            is_done &= self._handle(work, queued)
         if not is_done or self.chance(0.03):  # the acknowledgement may be lost
             queued.tries += 1
             queued.at = self.now + self.rng.randint(1, 20)
             self.queue.append(queued)
 
-    def _handle(self, handling: Coroutine[Any, Any, None], queued: Queued) -> bool:
+    def _handle(self, handling: Work, queued: Queued) -> bool:
         """Return whether this handler is done with it. Raises: Hole, if the message would end as a dead letter."""
         outcome = "done"
         try:
@@ -191,7 +193,7 @@ class World:
         return outcome in ("done", "repeat")
 
     @staticmethod
-    def _run(work: Coroutine[Any, Any, None]) -> None:
+    def _run(work: Work) -> None:
         """Run what waits for nothing in this world."""
         try:
             work.send(None)
@@ -210,7 +212,8 @@ class World:
         ready = [alarm for alarm in self.alarms if alarm[0] <= self.now]
         self.alarms = [alarm for alarm in self.alarms if alarm[0] > self.now]
         for _, kind, id, version in ready:
-            self._go_on(f"{kind} {id}", self.services.timers[kind](id, Context(at_version=version)))
+            work = cast("Work", self.services.timers[kind](id, Context(at_version=version)))
+            self._go_on(f"{kind} {id}", work)
 
     def work(self) -> None:
         """Go on with one turn that has waited long enough."""
@@ -219,7 +222,7 @@ class World:
             _, name, job = self.jobs.pop(self.rng.choice(ready))
             self._go_on(name, job)
 
-    def _go_on(self, name: str, job: Coroutine[Any, Any, None]) -> None:
+    def _go_on(self, name: str, job: Work) -> None:
         outcome = "done"
         try:
             self.jobs.append((self.now + job.send(None), name, job))
@@ -256,7 +259,7 @@ class World:
             self.send(request)
         elif id in self.requested:  # the gateway knows its operations: no update before the request
             d = self.store.read(Deployment, id)
-            count = len(d.spec) + self.rng.randint(0, 2) if d else 2
+            count = len(d.spec) + self.rng.randint(0, 3) if d else 2
             self.updates[id] += 1
             self.send(
                 gateway.DeploymentUpdateRequested(
@@ -271,7 +274,7 @@ class World:
         if what < 0.4:
             site.down_until = self.now + self.rng.randint(5, 250)
         elif what < 0.8 and site.machines:
-            newest = -2 if self.rng.random() < 0.5 else 0
+            newest = -1 if self.rng.random() < 0.5 else 0
             lost = site.machines.pop(self.rng.choice(list(site.machines)[newest:]))
             self._say("lost", site.name, lost.key)
         elif alive := [key for key, until in site.credentials.items() if until is not None]:

@@ -1,21 +1,21 @@
 """Commands of users: sign in, deployments, keys."""
 
 import asyncio
-import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import yaml
-from rich.console import Console
-from rich.table import Table
 
 from . import login as sessions
-from .client import Client, Json
-from .errors import NotSignedIn
+from .client import Client
+from .errors import NotSignedIn, Unreachable
+from .inputs import parse_map, parse_setting
+from .tables import show, show_deployment
+from .wire import Json
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -27,35 +27,23 @@ def server() -> str:
     return os.environ.get("INDACO_URL") or (sessions.load() or {}).get("url") or DEFAULT_URL
 
 
+async def signed_in() -> str:
+    """Return a token that is good now. Raises: NotSignedIn, Unreachable."""
+    token = await sessions.token()
+    if token is None:
+        raise NotSignedIn("you are not signed in", hint="indaco login, or set INDACO_TOKEN")
+    return token
+
+
 def call(work: Callable[[Client], Awaitable[T]]) -> T:
-    """Run *work* with a client that is signed in."""
+    """Run *work* with a client that is signed in, for as long as it takes."""
 
     async def main() -> T:
-        token = await sessions.token()
-        if token is None:
-            raise NotSignedIn("you are not signed in", hint="indaco login, or set INDACO_TOKEN")
-        async with Client(server(), token) as client:
+        await signed_in()
+        async with Client(server(), signed_in) as client:
             return await work(client)
 
     return asyncio.run(main())
-
-
-def show(value: Any, output: str, columns: dict[str, str] | None = None) -> None:
-    """Print JSON, or a table of *columns* (title → key) of a list, or of one object's members."""
-    if output == "json":
-        click.echo(json.dumps(value, indent=1))
-        return
-    table = Table(box=None, pad_edge=False)
-    if columns is None:
-        table.show_header = False
-        for name, member in value.items():
-            table.add_row(name, member if isinstance(member, str) else json.dumps(member))
-    else:
-        for title in columns:
-            table.add_column(title, overflow="fold")
-        for row in value:
-            table.add_row(*(str(row.get(key, "")) for key in columns.values()))
-    Console(soft_wrap=True).print(table)
 
 
 @click.command("login")
@@ -78,7 +66,10 @@ def login(url: str | None, issuer: str | None) -> None:
 
 @click.command("logout")
 def logout() -> None:
-    """Forget the session of this machine. Example: indaco logout"""
+    """Forget the session of this machine.
+
+    Example: indaco logout
+    """
     sessions.forget()
     click.echo("Signed out")
 
@@ -105,54 +96,33 @@ def create(
 
     Example: indaco deployment create examples/templates/virtual-machine.yaml --set num_cpus=2 --group cms --wait
     """
-    parameters: Json = (yaml.safe_load(inputs) or {}) if inputs else {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {setting}: write NAME=VALUE")
-        parameters[name] = yaml.safe_load(value)
-
+    parameters = parse_map(inputs.read(), inputs.name) if inputs else {}
+    parameters |= dict(parse_setting(setting) for setting in settings)
     text = template.read_text()
 
     async def work(client: Client) -> Json:
         made = await client.create(text, parameters, group=group)
-        if wait:
-            click.echo(f"deployment {made['uuid']}", err=True)
-            await follow(client, made["uuid"], timeout)
-            made = await client.wait(made["uuid"], timeout_s=timeout)
-        return made
+        if not wait:
+            return made
+        click.echo(f"deployment {made['uuid']}", err=True)
+        end = time.monotonic() + timeout
+        await follow(client, made["uuid"], timeout)
+        return await client.wait(made["uuid"], timeout_s=max(0.0, end - time.monotonic()))
 
     show_deployment(call(work), output)
 
 
 async def follow(client: Client, id: str, timeout_s: float) -> None:
-    """Print the timeline as it grows, until nothing is under way."""
-
-    async def tail() -> None:
-        async for step in client.events(id):
-            detail = f": {step['detail']}" if step["detail"] else ""
-            click.echo(f"{step['at'][11:19]}  {step['title']}{detail}", err=True)
-            if not step["status"].endswith("IN_PROGRESS"):
-                return
-
+    """Print the timeline as it grows, until nothing is under way; whoever called waits, should the stream fail."""
     try:
         async with asyncio.timeout(timeout_s):
-            await tail()
-    except TimeoutError:
+            async for step in client.events(id):
+                detail = f": {step['detail']}" if step["detail"] else ""
+                click.echo(f"{step['at'][11:19]}  {step['title']}{detail}", err=True)
+                if not step["status"].endswith("IN_PROGRESS"):
+                    return
+    except (TimeoutError, Unreachable):
         return
-
-
-def show_deployment(one: Json, output: str) -> None:
-    if output == "json":
-        show(one, output)
-        return
-    names = ("uuid", "status", "statusReason", "task", "userGroup", "cloudProviderName", "creationTime", "outputs")
-    rows = {name: one[name] for name in names if one.get(name)}
-    if one.get("simulated"):
-        rows["cloudProviderName"] += " (simulated)"
-    for reason in one.get("placement", {}).get("refused", ()):
-        rows[f"not {reason['provider']}"] = reason["detail"]
-    show(rows, output)
 
 
 _id = click.argument("id")
@@ -163,7 +133,10 @@ _id = click.argument("id")
 @click.option("--all", "with_deleted", is_flag=True, help="Deleted ones too.")
 @_output
 def list_deployments(group: str | None, with_deleted: bool, output: str) -> None:
-    """List your deployments, newest first. Example: indaco deployment list -o json"""
+    """List your deployments, newest first.
+
+    Example: indaco deployment list -o json
+    """
     filters = {"excludedStatus": "NONE" if with_deleted else "DELETE_COMPLETE"} | (
         {"userGroup": group} if group else {}
     )
@@ -185,7 +158,10 @@ def list_deployments(group: str | None, with_deleted: bool, output: str) -> None
 @_id
 @_output
 def show_one(id: str, output: str) -> None:
-    """Show one deployment, and why it went where it is. Example: indaco deployment show 0190f7c1-…"""
+    """Show one deployment, and why it went where it is.
+
+    Example: indaco deployment show 0190f7c1-…
+    """
     show_deployment(call(lambda client: client.deployment(id)), output)
 
 
@@ -194,14 +170,20 @@ def show_one(id: str, output: str) -> None:
 @click.option("--timeout", default=3600.0, show_default=True, help="In seconds.")
 @_output
 def wait_for(id: str, timeout: float, output: str) -> None:
-    """Wait until nothing is under way; exit code 7 if that takes too long, 8 if it failed. Example: indaco deployment wait 0190…"""
+    """Wait until nothing is under way; exit code 7 if that takes too long, 8 if it failed.
+
+    Example: indaco deployment wait 0190…
+    """
     show_deployment(call(lambda client: client.wait(id, timeout_s=timeout)), output)
 
 
 @deployment.command("watch")
 @_id
 def watch(id: str) -> None:
-    """Print what happens, from the beginning, as it happens; Ctrl-C to stop. Example: indaco deployment watch 0190…"""
+    """Print what happens, from the beginning, as it happens; Ctrl-C to stop.
+
+    Example: indaco deployment watch 0190…
+    """
 
     async def work(client: Client) -> None:
         async for step in client.events(id):
@@ -218,21 +200,30 @@ def watch(id: str) -> None:
 @_id
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="json", help="How to print it.")
 def outputs(id: str, output: str) -> None:
-    """Print the outputs, secret ones too. Example: indaco deployment outputs 0190…"""
+    """Print the outputs, secret ones too.
+
+    Example: indaco deployment outputs 0190…
+    """
     show(call(lambda client: client.outputs(id)), output)
 
 
 @deployment.command("log")
 @_id
 def log(id: str) -> None:
-    """Print the timeline as text. Example: indaco deployment log 0190…"""
+    """Print the timeline as text.
+
+    Example: indaco deployment log 0190…
+    """
     click.echo(call(lambda client: client.log(id)))
 
 
 @deployment.command("template")
 @_id
 def template(id: str) -> None:
-    """Print the template as it was submitted. Example: indaco deployment template 0190…"""
+    """Print the template as it was submitted.
+
+    Example: indaco deployment template 0190…
+    """
     click.echo(call(lambda client: client.template(id)), nl=False)
 
 
@@ -240,13 +231,17 @@ def template(id: str) -> None:
 @_id
 @click.option("--force", is_flag=True, help="Give up on what the site does not let us remove; it is listed.")
 @click.option("--wait/--no-wait", help="Until it is gone.")
-def delete(id: str, force: bool, wait: bool) -> None:
-    """Delete a deployment. Example: indaco deployment delete 0190… --wait"""
+@click.option("--timeout", default=3600.0, show_default=True, help="How long to wait, in seconds.")
+def delete(id: str, force: bool, wait: bool, timeout: float) -> None:
+    """Delete a deployment.
+
+    Example: indaco deployment delete 0190… --wait
+    """
 
     async def work(client: Client) -> None:
         await client.delete(id, force=force)
         if wait:
-            await client.wait(id, until=frozenset({"DELETE_COMPLETE"}))
+            await client.wait(id, timeout_s=timeout, until=frozenset({"DELETE_COMPLETE"}))
 
     call(work)
     click.echo("deleted" if wait else "deletion requested")
@@ -260,7 +255,10 @@ def key() -> None:
 @key.command("list")
 @_output
 def list_keys(output: str) -> None:
-    """List your keys. Example: indaco key list"""
+    """List your keys.
+
+    Example: indaco key list
+    """
     show(
         call(lambda client: client.keys()),
         output,
@@ -271,7 +269,10 @@ def list_keys(output: str) -> None:
 @key.command("create")
 @click.argument("name", default="default")
 def create_key(name: str) -> None:
-    """Make an Ed25519 pair; its private half stays in the vault. Example: indaco key create laptop"""
+    """Make an Ed25519 pair; its private half stays in the vault.
+
+    Example: indaco key create laptop
+    """
     click.echo(call(lambda client: client.create_key(name))["public_key"])
 
 
@@ -279,21 +280,35 @@ def create_key(name: str) -> None:
 @click.argument("file", type=click.File())
 @click.option("--name", default="default", show_default=True)
 def add_key(file: Any, name: str) -> None:
-    """Use a public key of your own. Example: indaco key add ~/.ssh/id_ed25519.pub --name laptop"""
-    click.echo(call(lambda client: client.create_key(name, file.read()))["fingerprint"])
+    """Use a public key of your own.
+
+    Example: indaco key add ~/.ssh/id_ed25519.pub --name laptop
+    """
+    line = file.read()
+    if "PRIVATE KEY" in line:
+        raise click.UsageError(
+            f"{file.name} is a private key; it stays with you. Give its public half: {file.name}.pub"
+        )
+    click.echo(call(lambda client: client.create_key(name, line))["fingerprint"])
 
 
 @key.command("reveal")
 @click.argument("name", default="default")
 def reveal_key(name: str) -> None:
-    """Print the private half of a pair that was made here. Example: (umask 077; indaco key reveal > id)"""
+    """Print the private half of a pair that was made here.
+
+    Example: (umask 077; indaco key reveal > id)
+    """
     click.echo(call(lambda client: client.reveal_key(name)), nl=False)
 
 
 @key.command("delete")
 @click.argument("name")
 def delete_key(name: str) -> None:
-    """Delete a key; machines keep what they have. Example: indaco key delete laptop"""
+    """Delete a key; machines keep what they have.
+
+    Example: indaco key delete laptop
+    """
     call(lambda client: client.delete_key(name))
     click.echo("deleted")
 

@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+SHOWN = 10  # wrong fields
+
 
 class IndacoClientError(Exception):
     """Root of the client's errors; *what* went wrong, and *hint* what to do about it."""
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, what: str, *, hint: str = "", request_id: str = "") -> None:
+    def __init__(self, what: str, *, hint: str = "", request_id: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(what)
-        self.what, self.hint, self.request_id = what, hint, request_id
+        self.what, self.hint, self.request_id, self.retry_after_s = what, hint, request_id, retry_after_s
 
 
 class NotSignedIn(IndacoClientError):
@@ -43,18 +45,36 @@ class DeploymentFailed(IndacoClientError):
 
 
 class Unreachable(IndacoClientError):
+    """No answer, or one that says to come back later."""
+
     exit_code = 9
 
 
 _BY_STATUS: dict[int, type[IndacoClientError]] = {
     401: NotSignedIn, 403: Refused, 404: NotFound, 409: Conflict, 412: Conflict, 429: Unreachable, 502: Unreachable, 503: Unreachable,
+    504: Unreachable,
 }  # fmt: skip
 
 
-def error_of(status: int, body: Mapping[str, Any]) -> IndacoClientError:
+def error_of(status: int, body: Mapping[str, Any], retry_after: str = "") -> IndacoClientError:
     """Return the error that an answer of the server tells, in INDIGO's shape or as a problem document (RFC 9457)."""
-    kind = _BY_STATUS.get(status, Refused if status < 500 else Unreachable)  # noqa: PLR2004
-    what = str(body.get("message") or body.get("detail") or body.get("title") or f"the server answered {status}")
-    fields = [f"{field.get('pointer')}: {field.get('detail')}" for field in body.get("errors", ())]
-    hint = "sign in again: indaco login" if kind is NotSignedIn else "; ".join(fields[1:4])
-    return kind(what, hint=hint, request_id=str(body.get("requestId") or body.get("request_id") or ""))
+    kind = _BY_STATUS.get(status, Refused if status < 500 else IndacoClientError)  # noqa: PLR2004
+    return kind(
+        _sentence(status, body), hint="sign in again: indaco login" if kind is NotSignedIn else "",
+        request_id=str(body.get("requestId") or body.get("request_id") or ""),
+        retry_after_s=float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0,
+    )  # fmt: skip
+
+
+def _sentence(status: int, body: Mapping[str, Any]) -> str:
+    """Return what went wrong, a line for each wrong field."""
+    errors = body.get("errors")
+    fields = [
+        f"  {str(field.get('pointer', '')).lstrip('/') or 'body'}: {field.get('detail', '')}"
+        for field in (errors if isinstance(errors, list) else ())
+        if isinstance(field, dict)
+    ]
+    told = body.get("detail") or body.get("message") or body.get("title") or f"the server answered {status}"
+    first = str(told).partition("; ")[0] if fields else str(told)  # INDIGO's message repeats the fields behind it
+    more = [f"  and {len(fields) - SHOWN} more"] if len(fields) > SHOWN else []
+    return "\n".join([first, *fields[:SHOWN], *more])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from .errors import NotSignedIn, Unreachable
 CLIENT_ID = "indaco"
 SCOPES = "openid profile email offline_access groups"
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+TIMEOUT = aiohttp.ClientTimeout(total=30)
 EARLY_S = 60  # a token that ends within that time is renewed
 
 
@@ -26,19 +28,27 @@ def session_file() -> Path:
 
 
 def save(session: dict[str, Any]) -> None:
+    """Replace the kept session at once, so that whoever reads it meanwhile finds the old or the new one."""
     file = session_file()
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as out:
-        json.dump(session, out)
+    handle, name = tempfile.mkstemp(prefix=".session-", dir=file.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "w") as out:
+            json.dump(session, out)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def load() -> dict[str, Any] | None:
+    """Return the kept session; None, if there is none that can be used."""
     try:
-        session: dict[str, Any] = json.loads(session_file().read_text())
+        session = json.loads(session_file().read_text())
     except (OSError, ValueError):
         return None
-    return session
+    is_whole = isinstance(session, dict) and session.keys() >= {"issuer", "url", "access_token", "expires_at"}
+    return session if is_whole else None
 
 
 def forget() -> None:
@@ -47,8 +57,12 @@ def forget() -> None:
 
 async def sign_in(issuer: str, url: str, show: Callable[[str, str], None]) -> dict[str, Any]:
     """Let the user approve this device at *issuer*; *show* gets the address and the code. Raises: NotSignedIn, Unreachable."""
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
         about = await _discover(http, issuer)
+        if "device_authorization_endpoint" not in about:
+            raise NotSignedIn(
+                f"{issuer} offers no sign-in by device", hint="get a token elsewhere and set INDACO_TOKEN"
+            )
         grant = await _post(http, about["device_authorization_endpoint"], {"client_id": CLIENT_ID, "scope": SCOPES})
         show(grant.get("verification_uri_complete", grant["verification_uri"]), grant["user_code"])
         end, interval = time.monotonic() + grant["expires_in"], grant.get("interval", 5)
@@ -70,7 +84,7 @@ async def sign_in(issuer: str, url: str, show: Callable[[str, str], None]) -> di
 
 async def token() -> str | None:
     """Return an access token: ``INDACO_TOKEN``, or that of the session, renewed if it is about to end; None without a session."""
-    if given := os.environ.get("INDACO_TOKEN"):
+    if given := os.environ.get("INDACO_TOKEN", "").strip():
         return given
     session = load()
     if session is None:
@@ -79,7 +93,7 @@ async def token() -> str | None:
         return str(session["access_token"])
     if "refresh_token" not in session:
         raise NotSignedIn("the session has ended", hint="indaco login")
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
         about = await _discover(http, session["issuer"])
         body = {"grant_type": "refresh_token", "refresh_token": session["refresh_token"], "client_id": CLIENT_ID}
         answer = await _post(http, about["token_endpoint"], body, may_fail=True)
@@ -100,7 +114,7 @@ async def _discover(http: aiohttp.ClientSession, issuer: str) -> dict[str, Any]:
         async with http.get(issuer.rstrip("/") + "/.well-known/openid-configuration") as answer:
             about: dict[str, Any] = await answer.json()
             return about
-    except (aiohttp.ClientError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise Unreachable(f"the issuer {issuer} does not answer") from error
 
 
@@ -110,7 +124,7 @@ async def _post(
     try:
         async with http.post(url, data=body) as response:
             answer: dict[str, Any] = await response.json()
-    except (aiohttp.ClientError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise Unreachable(f"{url} does not answer") from error
     if response.status >= 400 and not may_fail:  # noqa: PLR2004
         raise NotSignedIn(str(answer.get("error_description") or answer.get("error") or "the issuer refused"))

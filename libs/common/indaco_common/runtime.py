@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from .bus.consumer import Consumer
 from .bus.topology import Topology
-from .errors import Unavailable
+from .errors import NotYet, Unavailable
 from .guard import Guards
 from .handling import collect
 from .metrics import Metrics
@@ -27,6 +28,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 DRAIN_S = 25.0
 RETRY_S = (0.2, 5.0)  # between attempts to reach a dependency at the start
 LOOK_S = 5.0
+COME_BACK_S = 2.0  # told to clients of a service whose store or vault is away
 PRUNE_EVERY_S = 3600.0
 
 
@@ -69,13 +71,14 @@ class Runner:
         self._health.add("bus", _check(infra.bus.ping))
         if infra.secrets is not None:
             self._health.add("vault", _check(infra.secrets.ping))
-        routes = [*self._service.routes]
+        options = dict(self._service.app_options)
         app = create_app(
             infra.service,
-            routes=routes,
+            routes=self._service.routes,
             health=self._health,
             on_served=_observer(infra.metrics),
-            **self._service.app_options,
+            middlewares=[_tell_when_to_come_back, *options.pop("middlewares", ())],
+            **options,
         )
         self._web = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, handle_signals=False)
         await self._web.setup()
@@ -189,6 +192,17 @@ def _check(ping: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[str | 
         return None
 
     return check
+
+
+@web.middleware
+async def _tell_when_to_come_back(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whatever is unavailable comes back in its own time; a client is to ask again, but not at once."""
+    try:
+        return await handler(request)
+    except (Unavailable, NotYet) as error:
+        if error.retry_after_s is None:
+            error.retry_after_s = COME_BACK_S
+        raise
 
 
 def _observer(metrics: Metrics) -> Callable[[Served], None]:

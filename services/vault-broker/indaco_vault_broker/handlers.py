@@ -146,15 +146,17 @@ class Leasing:
 class Sweeping:
     """Removes the secrets of deployments that have ended; it keeps no state, since removing again changes nothing.
 
-    After a failure something may be left to clean at a site, with the lease's credential: each lease removes its own.
+    After a failure something may be left to clean at a site, with the lease's credential (or, for a new one, the user's session):
+    each lease removes its own. Outputs there are if what ran was lost, or if an attempt wrote them and was then given up.
     """
 
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
 
     @handles(orchestrator.DeploymentFailed)
-    async def sweep_inputs(self, event: orchestrator.DeploymentFailed, ctx: Context) -> None:  # noqa: ARG002 - a handler's
-        await self._remove(f"inputs/{event.deployment_id}")
+    async def sweep_some(self, event: orchestrator.DeploymentFailed, ctx: Context) -> None:  # noqa: ARG002 - a handler's
+        for kind in ("inputs", "outputs"):
+            await self._remove(f"{kind}/{event.deployment_id}")
         log.info("secrets.swept", deployment_id=event.deployment_id, because="failed")
 
     @handles(orchestrator.DeploymentDeleted)

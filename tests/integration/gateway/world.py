@@ -16,7 +16,7 @@ from indaco_common.auth import TrustedIssuer
 from indaco_common.bus.embedded import EmbeddedBus
 from indaco_common.bus.topology import Topology
 from indaco_common.clock import SystemClock
-from indaco_common.contracts import gateway, vault
+from indaco_common.contracts import gateway, orchestrator, vault
 from indaco_common.contracts.values import Group, NodeNeeds, Owner, Place
 from indaco_common.envelope import Context, seal, unseal
 from indaco_common.hints import Hints
@@ -136,7 +136,9 @@ class World:
     ) -> Answer:  # fmt: skip
         """Send a request with a token of *user* (None: without), and read the answer."""
         known = {} if user is None else {"Authorization": f"Bearer {self.issuer.token(user)}"}
-        async with self.http.request(method, self.url + path, headers={**known, **(headers or {})}, **options) as answer:
+        async with self.http.request(
+            method, self.url + path, headers={**known, **(headers or {})}, **options
+        ) as answer:
             return Answer(answer.status, answer.headers, await answer.text())
 
     async def get(self, path: str, user: str | None = "ada", **options: Any) -> Answer:
@@ -157,7 +159,9 @@ class World:
         """Let the gateway hear *messages*, and wait until it has handled them."""
         for message in messages:
             self._said[source] = self._said.get(source, 0) + 1
-            envelope = seal(message, Context(), source=source, version=self._said[source], index=0, now=SystemClock().now())
+            envelope = seal(
+                message, Context(), source=source, version=self._said[source], index=0, now=SystemClock().now()
+            )
             await self.infra.bus.inject("gateway", envelope.body)
         await self.until(self._is_quiet)
 
@@ -222,3 +226,8 @@ def node(id: str, name: str = "server-0", attempt: int = 1) -> dict[str, Any]:
 
 def needs(count: int = 1) -> NodeNeeds:
     return NodeNeeds(count=count, needs=NEEDS)
+
+
+def running_event(id: str, **changes: Any) -> orchestrator.DeploymentRunning:
+    known: dict[str, Any] = {"attempt": 1, "slots": ("main",), "nodes": ("server-0",), "outputs": {"ip": "192.0.2.7"}}
+    return orchestrator.DeploymentRunning(deployment_id=DeploymentId(id), **{**known, **changes})

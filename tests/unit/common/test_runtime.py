@@ -262,3 +262,13 @@ async def test_requests_are_counted_by_route(bench: Bench) -> None:
             text = await answer.text()
     labels = 'method="GET",route="/hello",service="alpha",status="200"'
     assert f"http_server_request_duration_seconds_count{{{labels}}} 1.0" in text
+
+
+async def test_a_refusal_for_an_outage_says_when_to_come_back(bench: Bench) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        raise Unavailable("the vault is sealed")
+
+    runner = bench.runner(routes=(web.get("/secrets", refuse),))
+    await start(runner)
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{runner.port}/secrets") as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")

@@ -94,12 +94,16 @@ class State(Aggregate):
         match status:
             case Status.AWAITING_PLACE | Status.AWAITING_CREDENTIAL:
                 self.deadline = at.now + at.timing.wait
-                self.due_at = self.deadline if not self.debris else self.due_at  # answers wake it
+                self.due_at = self.waits_until() if not self.debris else self.due_at  # answers wake it
             case Status.CREATING | Status.UPDATING:
                 limit = self.attempt_timeout_s
                 self.deadline = at.now + (at.timing.attempt if limit is None else timedelta(seconds=limit))
             case _:
                 self.deadline = None
+
+    def waits_until(self) -> datetime | None:
+        """Return when its owner's patience or that of the present state ends, whichever is first."""
+        return min(filter(None, (self.deadline, self.give_up_at)), default=None) if self.deadline else None
 
     def issue(self, attempt: int, place: Place) -> None:
         """Ask for a credential, under a serial that was never used for this attempt."""

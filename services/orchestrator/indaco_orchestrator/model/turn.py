@@ -26,7 +26,7 @@ def claim(d: Deployment, at: Moment) -> bool:
             d.emit(orchestrator.AttemptAlive(deployment_id=d.deployment_id, attempt=d.attempt))
     if d.status not in ACTIVE and not d.debris:
         d.claimed = None
-        d.due_at = d.deadline
+        d.due_at = _wake_at(d, at)
         return False
     d.due_at = d.claimed = at.now + at.timing.claim
     return True
@@ -109,9 +109,15 @@ def _next_look(d: Deployment, at: Moment) -> datetime | None:
         case _ if d.debris:
             return at.now + poll
         case Status.AWAITING_PLACE | Status.AWAITING_CREDENTIAL:
-            return d.deadline
+            return _wake_at(d, at)
         case _:
             return None
+
+
+def _wake_at(d: Deployment, at: Moment) -> datetime | None:
+    """When an answer that is awaited is late; a deadline that has passed and may be our own outage is looked at again soon."""
+    deadline = d.waits_until()
+    return None if deadline is None else max(deadline, at.now + at.timing.poll)
 
 
 def _issue_again(d: Deployment, attempt: int) -> None:

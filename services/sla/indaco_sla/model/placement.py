@@ -146,11 +146,10 @@ class Placement(Aggregate):
 
     def growth_requested(self, event: orchestrator.ReservationRequested) -> None:
         """Reserve the growth of an update where the attempt runs."""
-        rid = reservation_id(self.id, event.attempt, event.slot)
         main = self.force.get(reservation_id(self.id, event.attempt, MAIN))
         if self.closed or event.attempt != self.attempt or main is None or self.offer is None:
             self.reject(event.attempt, event.slot)
-        elif rid not in self.force:
+        elif event.slot not in self.growth:  # asked once: what was freed since is not held again
             nodes = {name: self.offer.like(name, needs) for name, needs in event.nodes.items()}
             self.growth[event.slot] = nodes
             self.ask(self.offer, event.slot, {name: node.needs for name, node in nodes.items()})
