@@ -13,12 +13,13 @@ help: ## List the tasks
 
 setup: $(VENV)/.ready ## Make the virtual environment with everything that development needs
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' 2>/dev/null
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --group dev 2>/dev/null || \
-	 $(BIN)/python -m pip install --disable-pip-version-check -e . --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock 2>/dev/null || \
+	 echo "requirements.lock does not fit this machine; resolving anew"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e . --group dev
 	@touch $@
 
 demo: setup ## Show the main job on this machine, in a minute (BACKENDS=embedded|real)
@@ -57,6 +58,7 @@ contracts: setup ## Write JSON Schemas, examples and AsyncAPI of all messages an
 
 docs: setup ## Build the documentation; warnings are errors
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	@$(BIN)/python scripts/reference.py
 	@$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
 image: ## Build the container image of the services

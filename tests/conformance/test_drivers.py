@@ -106,11 +106,18 @@ def refused(place: Place, good: Mapping[str, str], revoked: Mapping[str, str]) -
     return ({}, {"token": "nonsense"}, forged, revoked)
 
 
+class NoSecrets:
+    """A vault in which no operator has put anything for a provider."""
+
+    async def get(self, _: str) -> None:
+        return None
+
+
 @pytest.fixture
 async def site(place: Place, tmp_path: Path) -> AsyncIterator[SiteUnderTest]:
     silent_place = place.model_copy(update={"endpoint": SILENT[place.kind].format(folder=tmp_path)})
     driver, silent = await driver_class(place.kind).open(place), await driver_class(place.kind).open(silent_place)
-    issuers = Issuers()
+    issuers = Issuers(NoSecrets())  # type: ignore[arg-type]
     issuer = issuers.issuer_for(place)
     credential = (await issuer.issue(place, "conformance/1/1", 600)).secret
     revoked = (await issuer.issue(place, f"{tmp_path}/1", 600)).secret

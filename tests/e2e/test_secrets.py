@@ -31,7 +31,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 REAL = (pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.vault)
 INPUT = 'p4ss "quoted" \\ wörd/with+every=thing'
 VAULT_TOKEN = re.compile(rb"\b(?:s|hvs|hvb)\.[A-Za-z0-9_-]{24,}")
-NOT_LOOKED_INTO = ("data/vault", "approles.json", "rabbitmq", "simulated")  # the vault, what is given to it, the clouds
+NOT_LOOKED_INTO = (
+    "data/vault/",
+    "approles.json",
+    "rabbitmq",
+    "simulated",
+)  # the vault, what is given to it, the clouds
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,7 @@ def forms(secret: str) -> Iterator[bytes]:
                 yield encode(b"\0" * skipped + raw).rstrip(b"=")[4 if skipped else 0 : -2]
 
 
-def test_the_search_finds_a_secret_however_it_is_written() -> None:
+async def test_the_search_finds_a_secret_however_it_is_written() -> None:
     told = [
         INPUT,
         json.dumps({"a": INPUT}),

@@ -411,13 +411,14 @@ async def test_a_site_that_is_down_is_asked_again(broker: Broker) -> None:
     assert await broker.living(place) == []
 
 
-async def test_a_kind_that_nobody_issues_for_is_refused_at_once(broker: Broker) -> None:
+async def test_a_kind_without_an_issuer_gets_a_copy_of_its_standing_credential(broker: Broker) -> None:
     place, deployment = broker.place().model_copy(update={"kind": "abacus"}), uuid7()
     await broker.tell(issue(place, deployment))
     [answer] = await broker.said()
-    assert isinstance(answer, vault.CredentialRefused)
-    assert answer.reason.code == "no-issuer"
+    assert isinstance(answer, vault.CredentialIssued)
+    assert await broker.secrets.get(answer.handle) == {"kind": "abacus", "serial": "0"}
     await broker.tell(revoke(deployment))
+    assert await broker.secrets.get(answer.handle) is None
     assert (await broker.leases.get(f"{deployment}/1/0")).state is State.REVOKED
 
 

@@ -27,7 +27,7 @@ def build(infra: Infra, settings: GatewaySettings) -> Service:
     operations, keyrings = infra.repository(Operation), infra.repository(KeyRing)
     access = Access(settings, operations, infra.clock)
     submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock)
-    events = Events(access, operations, infra.hints, infra.clock, settings.max_listeners)
+    events = Events(access, operations, infra.store, infra.hints, infra.clock, settings.max_listeners)
     routes = [
         *misc.routes(access),
         *Deployments(access, submissions, operations, infra.clock).routes(),

@@ -12,7 +12,7 @@ from aiohttp import web
 from indaco_common.clock import Clock
 from indaco_common.errors import NotFound, TooManyRequests, Unavailable
 from indaco_common.hints import Hints
-from indaco_common.store import Repository
+from indaco_common.store import Repository, Store
 
 from .access import Access, Right
 from .model.operation import Operation
@@ -27,13 +27,14 @@ HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-
 
 @dataclass(slots=True)
 class _Listener:
-    """One open stream: until when its caller is known, and the number of the last step it has been told."""
+    """One open stream: until when its caller is known, the last step it was told, and the version that this was read from."""
 
     id: str
     request: web.Request
     response: web.StreamResponse
     until: datetime
     told: int
+    version: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     spoke_at: float = 0.0
 
@@ -50,9 +51,16 @@ class Events:
     """Streams. A hint wakes a listener in this process at once; the poll is for what other processes saved."""
 
     def __init__(
-        self, access: Access, operations: Repository[Operation], hints: Hints, clock: Clock, max_listeners: int
+        self,
+        access: Access,
+        operations: Repository[Operation],
+        store: Store,
+        hints: Hints,
+        clock: Clock,
+        max_listeners: int,
     ) -> None:
-        self._access, self._operations, self._clock, self._most = access, operations, clock, max_listeners
+        self._access, self._operations, self._store = access, operations, store
+        self._clock, self._most = clock, max_listeners
         self._listeners: dict[str, list[_Listener]] = {}
         self._count = 0
         self._closing = False
@@ -128,7 +136,11 @@ class Events:
 
     async def _tell(self, listener: _Listener) -> bool:
         """Write what is new; return whether that was all there will ever be."""
+        found = await self._store.load(Operation.KIND, listener.id)
+        if found is not None and found.version == listener.version:  # reading it costs ten times as much as looking
+            return False
         operation = await self._operations.get(listener.id)
+        listener.version = operation.version
         for step in operation.timeline:
             if step.number > listener.told:
                 line = json.dumps(step.model_dump(mode="json"))

@@ -32,7 +32,10 @@ Minutes = Annotated[int, Field(ge=1, le=5_256_000)]
 
 
 class Submission(pydantic.BaseModel):
-    """The body of POST /deployments, as lenient as INDIGO's: text numbers are taken, unknown fields ignored, '' is not given."""
+    """The body of POST /deployments, as lenient as INDIGO's: text numbers are taken, unknown fields ignored, '' is not given.
+
+    *callback* is kept and shown; nobody calls it yet. ``keepLastAttempt`` is one of the unknown fields: every failed attempt is cleaned.
+    """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 

@@ -10,7 +10,7 @@ from .settings import VaultBrokerSettings
 
 
 def build(infra: Infra, settings: VaultBrokerSettings) -> Service:
-    issuers = Issuers(infra.clock)
+    issuers = Issuers(infra.vault, infra.clock)
     handlers = (
         Leasing(infra.repository(Lease), issuers, infra.vault, infra.clock, ttl_s=settings.credential_ttl_s),
         Sweeping(infra.vault),

@@ -14,7 +14,7 @@ from indaco_common.secrets.port import Secrets
 from indaco_common.sshkeys import PublicKey, parse_public_key
 from indaco_common.store import Repository
 
-from .issuers import ISSUERS, Issuers
+from .issuers import Issuers
 from .issuers.port import IssuedCredential
 from .keypairs import new_pair
 from .model.key import Key, key_id
@@ -110,10 +110,6 @@ class Leasing:
 
     async def _ask(self, name: str, place: Place) -> IssuedCredential | Failure:
         """Return the site's credential, or why there will be none. Raises: Unavailable, and what else may pass by itself."""
-        if place.kind not in ISSUERS:
-            return Failure(
-                code="no-issuer", detail=f"credentials for clouds of the kind {place.kind!r} cannot be issued"
-            )
         try:
             return await self._issuers.issuer_for(place).issue(place, name, self._ttl_s)
         except IndacoError as error:
@@ -123,7 +119,7 @@ class Leasing:
 
     async def _take_back(self, lease: Lease) -> None:
         """Revoke at the site what may still be good there. Raises: Unavailable, so that it is tried until it is done."""
-        if lease.place is None or lease.place.kind not in ISSUERS:
+        if lease.place is None:
             return
         issuer = self._issuers.issuer_for(lease.place)
         for name in lease.alive(self._clock.now()):

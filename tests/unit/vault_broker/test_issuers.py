@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
 
+import indaco_vault_broker.issuers
 from indaco_common.clock import ManualClock
 from indaco_common.contracts.values import Place
 from indaco_common.errors import CredentialRejected, PolicyRefused, Unavailable
 from indaco_common.simulation import break_site, parse_endpoint
 from indaco_orchestrator.drivers.simulated import SimulatedDriver
-from indaco_vault_broker.issuers import ISSUERS, Issuers
+from indaco_vault_broker.issuers import Issuers
 from indaco_vault_broker.issuers.port import CredentialIssuer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,14 +24,29 @@ def place(kind: str, folder: Path) -> Place:
     return Place(provider="alpha", kind=kind, endpoint=f"{kind}:{folder}", region="r", project="p", agreement="a")
 
 
+class Kept:
+    """The one call of a vault that issuers make."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, dict[str, object]] = {}
+
+    async def get(self, path: str) -> dict[str, object] | None:
+        return self.secrets.get(path)
+
+
 @pytest.fixture
-async def issuers() -> AsyncIterator[Issuers]:
-    issuers = Issuers(ManualClock(NOW))
+def vault() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+async def issuers(vault: Kept) -> AsyncIterator[Issuers]:
+    issuers = Issuers(vault, ManualClock(NOW))  # type: ignore[arg-type]
     yield issuers
     await issuers.close()
 
 
-@pytest.mark.parametrize("kind", sorted(ISSUERS))
+@pytest.mark.parametrize("kind", ["docker", "simulated", "unheard-of"])
 class TestEveryIssuer:
     async def test_the_same_lease_gives_the_same_secret(self, issuers: Issuers, kind: str, tmp_path: Path) -> None:
         issuer, where = issuers.issuer_for(place(kind, tmp_path)), place(kind, tmp_path)
@@ -52,9 +69,22 @@ class TestEveryIssuer:
         assert issued.secret["kind"] == kind
 
 
-async def test_a_kind_without_an_issuer_is_unavailable(issuers: Issuers, tmp_path: Path) -> None:
+async def test_a_kind_without_an_issuer_gets_what_an_operator_put_into_the_vault(
+    issuers: Issuers, vault: Kept, tmp_path: Path
+) -> None:
+    vault.secrets["providers/alpha"] = {"username": "indaco", "password": "p"}
+    where = place("unheard-of", tmp_path)
+    issued = await issuers.issuer_for(where).issue(where, "d/1/1", 600)
+    assert issued.secret == {"username": "indaco", "password": "p", "kind": "unheard-of"}
+
+
+async def test_an_issuer_that_cannot_be_loaded_is_unavailable(
+    issuers: Issuers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = EntryPoint("broken", "no.such.module:Issuer", "indaco.issuers")
+    monkeypatch.setattr(indaco_vault_broker.issuers, "entry_points", lambda **_: EntryPoints([broken]))
     with pytest.raises(Unavailable):
-        issuers.issuer_for(place("unheard-of", tmp_path))
+        issuers.issuer_for(place("broken", tmp_path))
 
 
 async def test_one_issuer_serves_a_kind(issuers: Issuers, tmp_path: Path) -> None:

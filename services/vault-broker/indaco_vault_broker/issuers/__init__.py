@@ -1,35 +1,44 @@
-"""Credential issuers, one module per kind of cloud, and the table of them."""
+"""Credential issuers: those of the entry points ``indaco.issuers``, by kind of cloud, and standing credentials for all other kinds."""
 
-from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import Final
+
+import structlog
 
 from indaco_common.clock import Clock
 from indaco_common.contracts.values import Place
 from indaco_common.errors import Unavailable
-from indaco_vault_broker.issuers.docker import DockerIssuer
+from indaco_common.secrets.port import Secrets
 from indaco_vault_broker.issuers.port import CredentialIssuer
-from indaco_vault_broker.issuers.simulated import SimulatedIssuer
+from indaco_vault_broker.issuers.standing import StandingIssuer
 
-ISSUERS: Final[Mapping[str, Callable[[Clock | None], CredentialIssuer]]] = {
-    SimulatedIssuer.kind: SimulatedIssuer,
-    DockerIssuer.kind: DockerIssuer,
-}
+GROUP: Final = "indaco.issuers"
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Issuers:
     """The issuers of one process: one of each kind, made when first needed."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock
+    def __init__(self, secrets: Secrets, clock: Clock | None = None) -> None:
+        self._secrets, self._clock = secrets, clock
         self._open: dict[str, CredentialIssuer] = {}
 
     def issuer_for(self, place: Place) -> CredentialIssuer:
-        """Return the issuer for *place*. Raises Unavailable, if this installation has none for its kind."""
+        """Return the issuer for *place*. Raises Unavailable, if the one that is installed for its kind cannot be loaded."""
         if place.kind not in self._open:
-            if place.kind not in ISSUERS:
-                raise Unavailable(f"no credential issuer is installed for the kind {place.kind!r}")
-            self._open[place.kind] = ISSUERS[place.kind](self._clock)
+            self._open[place.kind] = self._made(place.kind)
         return self._open[place.kind]
+
+    def _made(self, kind: str) -> CredentialIssuer:
+        found = entry_points(group=GROUP, name=kind)
+        if not found:
+            return StandingIssuer(self._secrets, self._clock)
+        try:
+            issuer: CredentialIssuer = next(iter(found)).load()(self._clock)
+        except Exception as error:
+            log.exception("issuer.unloadable", kind=kind)
+            raise Unavailable(f"the credential issuer of the kind {kind!r} cannot be loaded") from error
+        return issuer
 
     async def close(self) -> None:
         while self._open:

@@ -1,0 +1,70 @@
+"""INDIGO's shapes: dates to the minute, links as lists, nulls left out."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from indaco_gateway.indigo import render
+from indaco_gateway.indigo.listing import Paging
+from indaco_gateway.model.resources import resources
+
+from .builders import ID, SLA, accepted, hear, node_started, reserved, running, started
+
+BASE = "https://paas.example.org"
+
+
+def test_dates_are_in_utc_to_the_minute() -> None:
+    at = datetime(2024, 3, 1, 10, 56, 59, 999, tzinfo=timezone(timedelta(hours=1)))
+    assert render.date(at) == render.date(at.astimezone(UTC)) == "2024-03-01T09:56+0000"
+    assert render.date(None) is None
+
+
+def test_a_new_deployment_has_what_old_clients_cannot_do_without() -> None:
+    body = render.deployment(accepted(), BASE)
+    assert body.keys() >= {
+        "uuid", "creationTime", "updateTime", "status", "outputs", "task", "links", "createdBy", "cloudProviderEndpoint", "userGroup",
+    }  # fmt: skip
+    assert body["cloudProviderEndpoint"] == {}
+    assert not body.keys() & {"physicalId", "statusReason", "callback", "cloudProviderName"}
+
+
+def test_a_callback_gets_no_links() -> None:
+    assert render.deployment(accepted(), None)["links"] == []
+
+
+def test_a_placed_deployment_names_provider_and_endpoint_in_indigos_words() -> None:
+    operation = hear(accepted(), reserved(), source=SLA)
+    body = render.deployment(hear(operation, started(), running(secret_outputs=("key",))), BASE)
+    assert (body["cloudProviderName"], body["physicalId"]) == ("SITE-A", ID)
+    assert body["cloudProviderEndpoint"] == {
+        "cpEndpoint": "https://keystone.example.org:5000/v3", "region": "one", "cpComputeServiceId": "a",
+        "deploymentType": "OPENSTACK", "iaasType": "OPENSTACK",
+    }  # fmt: skip
+    assert body["outputs"] == {"ip": "192.0.2.7", "key": "secret: see /outputs"}
+    assert body["placement"]["ranked"][0]["score"] == 0.75
+
+
+def test_a_machine_has_metadata_of_texts_alone_and_its_provider_id_once_it_runs() -> None:
+    operation = hear(accepted(), started(), node_started())
+    first, second = (render.resource(operation, machine, BASE) for machine in resources(operation))
+    assert (first["physicalId"], first["state"], first["toscaNodeName"]) == ("vm-1-server-0", "STARTED", "server")
+    assert first["metadata"] == {"instance_name": "server-0", "public_address": "192.0.2.7"}
+    assert "physicalId" not in second
+    assert second["metadata"] == {"instance_name": "server-1"}
+
+
+@pytest.mark.parametrize(
+    ("number", "total", "rels"),
+    [
+        (0, 0, "self"), (0, 10, "self"), (0, 11, "first self next last"), (1, 21, "first prev self next last"),
+        (2, 21, "first prev self last"), (9, 21, "first self last"),
+    ],
+)  # fmt: skip
+def test_pages_have_the_links_that_lead_somewhere(number: int, total: int, rels: str) -> None:
+    body = render.page(
+        [], url=f"{BASE}/x", filters={"createdBy": "s@https://iss/"}, paging=Paging(number, 10), total=total
+    )
+    assert [link["rel"] for link in body["links"]] == rels.split()
+    links = {link["rel"]: link["href"] for link in body["links"]}
+    assert links["self"] == f"{BASE}/x?createdBy=s@https://iss/&page={number}&size=10&sort=createdAt,desc"
+    assert links.get("last", "") != links["self"] or number == body["page"]["totalPages"] - 1
