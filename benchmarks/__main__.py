@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,7 @@ def main() -> int:
     if arguments.list:
         _list(rows)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is stopped
     telemetry.set_up_logging(Settings(log_level="error", log_format="console"))
     results = [measured(row) for row in rows]
     _show(results)

@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
+from typing import Any
 
 from indaco_common import telemetry
 from indaco_common.settings import Settings
@@ -28,7 +30,7 @@ def main() -> int:
     print(
         f"chaos: {plan.deployments} deployments over {plan.seconds:.0f} s, {plan.kills} kills, seed {plan.seed}, {plan.backends}"
     )
-    facts = asyncio.run(run(plan, lambda line: print(f"  {line}", flush=True)))
+    facts = asyncio.run(until_told_to_stop(plan))
     build = REPOSITORY / "build"
     build.mkdir(exist_ok=True)
     (build / "chaos.json").write_text(json.dumps(facts, indent=1))
@@ -36,6 +38,13 @@ def main() -> int:
     for promise in facts["broken"]:
         print(f"BROKEN: {promise}", file=sys.stderr)
     return 0 if facts["holds"] else 1
+
+
+async def until_told_to_stop(plan: Plan) -> dict[str, Any]:
+    """Run; what was started is stopped as well when somebody ends the run early."""
+    task = asyncio.create_task(run(plan, lambda line: print(f"  {line}", flush=True)))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 if __name__ == "__main__":

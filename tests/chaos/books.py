@@ -41,6 +41,7 @@ class Machine:
     """A machine in a site's own file; *phase* is the site's."""
 
     site: str
+    project: str
     node: NodeId
     id: str
     phase: str
@@ -65,6 +66,7 @@ class Ledger:
     """What counts against one agreement, and how many holds are neither confirmed nor freed."""
 
     site: str
+    project: str
     used: Amounts
     unsettled: int = 0
 
@@ -234,12 +236,12 @@ def _records(books: Books) -> Iterator[str]:
 
 
 def _quota_diff(books: Books) -> dict[str, Amounts]:
-    """Return, per ledger, what it counts more (or less) than the machines at its site take."""
+    """Return, per ledger, what it counts more (or less) than the machines of its project at its site take."""
     found = {}
     for id, ledger in books.ledgers.items():
         diff = Counter(ledger.used)
         for machine in books.machines:
-            if machine.is_there and machine.site == ledger.site:
+            if machine.is_there and (machine.site, machine.project) == (ledger.site, ledger.project):
                 diff.subtract(machine.needs)
         found[id] = {name: amount for name, amount in diff.items() if amount}
     return found

@@ -11,7 +11,7 @@ from indaco_common.testing.backing import REPOSITORY
 from .books import Asked
 
 Inputs = dict[str, object]
-GROUP, USERS = "cms", ("ada", "bob")
+USERS = {"ada": "cms", "bob": "atlas"}  # and the group of each
 PLAIN = (REPOSITORY / "examples" / "templates" / "virtual-machine.yaml").read_text()
 WITH_SECRET = (REPOSITORY / "tests" / "chaos" / "virtual-machine.yaml").read_text()
 DEBIAN: Inputs = {"os_distribution": "debian", "os_version": "12"}
@@ -58,9 +58,10 @@ class Load:
 
     async def _one(self, number: int, at: float, what: tuple[str, Inputs], *, patience_s: float | None) -> None:
         """Deploy at *at*; if there is a limit to the patience, delete."""
-        client, secret = self._clients[USERS[number % len(USERS)]], what[0] is WITH_SECRET
+        user, secret = sorted(USERS)[number % len(USERS)], what[0] is WITH_SECRET
+        client = self._clients[user]
         await asyncio.sleep(at)
-        made = await insist(lambda: client.create(*what, group=GROUP, idempotency_key=f"chaos-{number}"))
+        made = await insist(lambda: client.create(*what, group=USERS[user], idempotency_key=f"chaos-{number}"))
         id = str(made["uuid"])
         self.asked[id] = Asked(secret=secret)
         if patience_s is not None:

@@ -30,6 +30,7 @@ from indaco_orchestrator.drivers.simulated_site import machines
 from indaco_orchestrator.model.deployment import Deployment
 from indaco_sla.model.ledger import COUNTED, Ledger, State
 from indaco_sla.model.placement import Placement
+from indaco_sla.model.registry import Agreement
 from indaco_vault_broker.model.lease import Lease
 from indaco_vault_broker.model.lease import State as LeaseState
 
@@ -161,10 +162,13 @@ class Reader:
             machine = record.facts.resource_id if record.facts else ""
             node = (record.deployment_id, record.attempt, record.node)
             found.records.append(books.Record(node, machine, record.status is RecordStatus.OPEN))
+        projects = {a.id: a.record.project for a in await self.all_of("sla", Agreement) if a.record}
         for ledger in await self.all_of("sla", Ledger):
             lines = ledger.reservations.values()
             unsettled = sum(line.state in COUNTED and line.state is not State.COMMITTED for line in lines)
-            found.ledgers[ledger.id] = books.Ledger(ledger.provider, dict(ledger.used()), unsettled)
+            found.ledgers[ledger.id] = books.Ledger(
+                ledger.provider, projects[ledger.id], dict(ledger.used()), unsettled
+            )
         for lease in await self.all_of("vault-broker", Lease):
             if lease.state not in ENDED_LEASES:
                 found.broker_leases.append((lease.deployment_id, lease.attempt))
@@ -228,6 +232,7 @@ def _read_site(found: Books, folder: Path) -> None:
             found.machines.append(
                 books.Machine(
                     folder.name,
+                    machine.project,
                     (deployment, int(attempt), node),
                     machine.id,
                     machine.phase(now).value,

@@ -20,7 +20,7 @@ from indaco_common.testing.federation import SERVICES, Federation
 
 from .books import judge
 from .broker import LocalBroker, hasten
-from .load import GROUP, USERS, Load
+from .load import USERS, Load
 from .reading import Reader
 from .trouble import FAILING, HANG_S, HANGING, SITES, SOUND, Doubler, Killer, break_sites, plant
 
@@ -36,7 +36,8 @@ CALM_S = {"embedded": 2.0, "real": 10.0}  # how long nothing is to be seen: coun
 READY_S = 120.0
 PER_DEPLOYMENT_S = {"embedded": 1.0, "real": 1.5}
 LEAST_S = HANG_S  # a run is not shorter than the hang
-SETTLE_S = {"embedded": 240.0, "real": 420.0}
+STALL_S = 120.0  # after which what has not changed is taken to hang
+SETTLE_S = {"embedded": 300.0, "real": 1200.0}  # at most, however it changes
 HASTEN_S = 15.0  # between two looks at the long delay tiers
 SITE = """
   - id: {id}
@@ -107,12 +108,14 @@ def _federation(folder: Path, plan: Plan) -> Federation:
     sites = [(FAILING, "a", 0.5, 0.7), (HANGING, "b", 0.8, 0.6), (SOUND, "c", 1.2, 0.5)]
     text = "providers:" + "".join(SITE.format(id=id, region=region, boot_s=boot_s) for id, region, boot_s, _ in sites)
     text += "\nagreements:" + "".join(
-        AGREEMENT.format(group=GROUP, id=id, region=region, weight=weight) for id, region, _, weight in sites
+        AGREEMENT.format(group=group, id=id, region=region, weight=weight)
+        for id, region, _, weight in sites
+        for group in USERS.values()
     )
     times = QUICK | SLOWER[plan.backends]
     settings = {f"INDACO_ORCHESTRATOR_{name}_S": value for name, value in times.items()}
     return Federation(
-        folder, text, dict.fromkeys(USERS, (GROUP,)), settings=settings,
+        folder, text, {user: (group,) for user, group in USERS.items()}, settings=settings,
         backing=RealBacking(folder) if plan.backends == "real" else None,
     )  # fmt: skip
 
@@ -190,14 +193,15 @@ class _Run:
 
     async def _rest(self) -> None:
         """Wait until nothing is going on any more, for a bounded time; what waits in long delay tiers need not wait."""
-        end = time.monotonic() + SETTLE_S[self.plan.backends]
-        calm_since = hastened_at = time.monotonic()
+        end, before = time.monotonic() + SETTLE_S[self.plan.backends], ""
+        calm_since = hastened_at = changed_at = time.monotonic()
         while time.monotonic() - calm_since < CALM_S[self.plan.backends]:
             await asyncio.sleep(LOOK_S)
             if not (left := await self._left()):
                 continue
             calm_since = time.monotonic()
-            if calm_since > end:
+            changed_at, before = (changed_at if left == before else calm_since), left
+            if calm_since > min(end, changed_at + STALL_S):
                 self.tell(f"it does not come to rest: {left}")
                 return
             if calm_since - hastened_at > HASTEN_S:

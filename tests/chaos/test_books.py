@@ -21,13 +21,17 @@ def balanced() -> Books:
         views={"d1": "CREATE_COMPLETE", "d2": "DELETE_COMPLETE", "d3": "CREATE_FAILED"},
         tried={"d1": {"a"}, "d2": set(), "d3": {"a", "b"}},
         machines=[
-            Machine("a", GONE, "m0", "absent", NEEDS),
-            Machine("b", RAN, "m1", "running", NEEDS),
-            Machine("a", LOST, "m2", "absent", NEEDS),
+            Machine("a", "cms", GONE, "m0", "absent", NEEDS),
+            Machine("b", "cms", RAN, "m1", "running", NEEDS),
+            Machine("a", "cms", LOST, "m2", "absent", NEEDS),
         ],
         ran={RAN, LOST},
         records=[Record(RAN, "m1", is_open=True), Record(LOST, "m2", is_open=False)],
-        ledgers={"cms-a": Ledger("a", {}), "cms-b": Ledger("b", dict(NEEDS))},
+        ledgers={
+            "cms-a": Ledger("a", "cms", {}),
+            "cms-b": Ledger("b", "cms", dict(NEEDS)),
+            "atlas-b": Ledger("b", "atlas", {}),
+        },
         site_leases=[("d1", 2)],
         broker_leases=[("d1", 2)],
         vault={"leases/d1/2", "inputs/d1", "outputs/d1", "users/u/keys/default"},
@@ -44,14 +48,14 @@ def _add_running(books: Books, id: str) -> None:
     node = (id, 1, "server-0")
     books.asked[id], books.lives[id] = Asked(), Life("running", 1, frozenset({"server-0"}))
     books.views[id], books.tried[id] = "CREATE_COMPLETE", set()
-    books.machines.append(Machine("a", node, f"machine of {id}", "running", NEEDS))
+    books.machines.append(Machine("a", "cms", node, f"machine of {id}", "running", NEEDS))
     books.ran.add(node)
     books.records.append(Record(node, f"machine of {id}", is_open=True))
     books.site_leases.append((id, 1))
     books.broker_leases.append((id, 1))
     books.vault.add(f"leases/{id}/1")
     used = books.ledgers["cms-a"].used
-    books.ledgers["cms-a"] = Ledger("a", {name: used.get(name, 0) + amount for name, amount in NEEDS.items()})
+    books.ledgers["cms-a"] = Ledger("a", "cms", {name: used.get(name, 0) + amount for name, amount in NEEDS.items()})
 
 
 def test_books_that_balance_keep_every_promise() -> None:
@@ -77,8 +81,8 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "too many failures": ("only 20 of 22 run", lambda b: b.lives.update(e1=Life("failed", 1))),
     "a failure after one try": ("without a try at every site: d3: not b", lambda b: b.tried.update(d3={"a"})),
     "a lost machine": ("no machine for: d1/2/server-0", lambda b: b.machines.pop(1)),
-    "a machine twice": ("more than one machine for", lambda b: b.machines.append(Machine("a", RAN, "m9", "running", NEEDS))),
-    "an orphan": ("a machine of nobody: a m9", lambda b: b.machines.append(Machine("a", GONE, "m9", "running", NEEDS))),
+    "a machine twice": ("more than one machine for", lambda b: b.machines.append(Machine("a", "cms", RAN, "m9", "running", NEEDS))),
+    "an orphan": ("a machine of nobody: a m9", lambda b: b.machines.append(Machine("a", "cms", GONE, "m9", "running", NEEDS))),
     "a machine that failed": ("does not run: b m1 failed", lambda b: _swap(b.machines, 1, phase="failed")),
     "no open record": ("no open record of: d1/2/server-0", lambda b: b.records.pop(0)),
     "no closed record": ("no closed record of: d2/1/server-0", lambda b: b.records.pop(1)),
@@ -121,7 +125,7 @@ def test_figures_tell_how_far_it_is_off() -> None:
     books = balanced()
     books.site_leases.append(("d2", 1))
     books.dead.append(Letter("sla", b"another"))
-    books.ledgers["cms-b"] = Ledger("b", {"instances": 3, "cpu_milli": 0})
+    books.ledgers["cms-b"] = Ledger("b", "cms", {"instances": 3, "cpu_milli": 0})
     figures = judge(books, sites=SITES, planted=PLANTED).figures
     assert (figures["leases_left"], figures["dead_letters"], figures["quota_diff"]) == (1, 1, 2 + 1000)
 

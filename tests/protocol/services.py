@@ -43,6 +43,7 @@ TIMING = Timing(
     watch=timedelta(seconds=12),
     sample=timedelta(seconds=40),
     delete=timedelta(seconds=100),
+    force=timedelta(seconds=40),
 )
 
 

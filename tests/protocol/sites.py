@@ -6,7 +6,7 @@ everything, then delete what is left over and create what is missing; an uncerta
 
 import types
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Protocol
@@ -32,6 +32,7 @@ class Machine:
     key: Key
     ready_at: int
     is_broken: bool = False  # it will never run
+    stays_until: int = 0  # a deletion does nothing before
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Weather:
     very_late: float  # of messages: up to 300 ticks
     crash: float  # of each side of a commit
     unanswered: float  # of creates: the machine comes later
-    undeleted: float  # of deletes: accepted, and then not done
+    undeleted: float  # of deletes: accepted, but the machine stays, whatever is asked, for a long while
     trouble: float  # per step: a site down, a machine lost, a credential dead
     sleep: float  # of turns: between the effects and the second save
     start: int  # ticks until the slowest machine runs
@@ -82,6 +83,7 @@ class Nature(Protocol):
 
     rng: Random
     weather: Weather
+    has_faults: bool
     now: int
     sites: dict[str, Site]
     late: list[tuple[int, str, Key]]  # creates whose answer was lost: when the machine shows itself, where
@@ -253,12 +255,23 @@ class Turns:
 
     def _remove(self, work: Turn) -> None:
         for site, id, attempt, secret in work.leftovers:
-            if site.down_until > self._nature.now or self._nature.chance(self._nature.weather.undeleted):
+            if site.down_until > self._nature.now:
                 continue
             if site.accepts(secret, self._nature.now):
-                site.machines.pop(id, None)
+                self._delete(site, id)
             else:
                 work.found.rejected.add(attempt)
+
+    def _delete(self, site: Site, id: str) -> None:
+        machine, now = site.machines.get(id), self._nature.now
+        if machine is None:
+            return
+        if self._nature.chance(self._nature.weather.undeleted):
+            site.machines[id] = replace(
+                machine, stays_until=max(machine.stays_until, now + self._nature.rng.randint(1, 200))
+            )
+        elif machine.stays_until <= now or not self._nature.has_faults:
+            del site.machines[id]
 
     def _create(self, work: Turn, site: Site) -> None:
         """Ask for what is missing. Raises: Uncertain, if an answer was lost."""

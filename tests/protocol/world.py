@@ -2,7 +2,7 @@
 
 The bus doubles, delays, reorders and redelivers; aggregates forget all but the last three message ids; every save may crash before
 or after it commits; turns hang, die and lose answers; timers come late. Every third seed has no expiry of holds, which would hide a
-leak. After a while all faults cease: then everything must come to rest, and the books must balance.
+leak; in every seventh users force deletions, and what is given up stays at its site. After a while all faults cease: then everything must come to rest, and the books must balance.
 """
 
 from collections import Counter
@@ -61,6 +61,7 @@ class World:
         self.alarms: list[tuple[int, str, str, int]] = []  # when, kind, id, version
         self.jobs: list[tuple[int, str, Work]] = []  # when it goes on, whose, the suspended timer
         self.late: list[tuple[int, str, Key]] = []
+        self.has_force = seed % 7 == 5
         self.has_expiry, self.is_patient = seed % 3 > 0, seed % 2 > 0
         self._ids = 0
         self.store = MemoryStore(crashes=lambda: self.chance(self.weather.crash), publish=self.post)
@@ -253,7 +254,8 @@ class World:
         id = request.deployment_id
         if what < self.weather.deletion:
             self.deleted.add(id)
-            self.send(gateway.DeploymentDeletionRequested(deployment_id=id))
+            force = self.has_force and self.rng.random() < 0.5
+            self.send(gateway.DeploymentDeletionRequested(deployment_id=id, force=force))
         elif what < 0.6:
             self.requested.add(id)
             self.send(request)
