@@ -42,7 +42,7 @@ def corpus() -> Path:
     """The folder of public templates, where there is one."""
     folder = Path(os.environ.get("INDACO_CORPUS") or ROOT.parent / "shared" / "corpus") / "tosca"
     if not folder.is_dir():
-        pytest.skip("the corpus of public templates is not here (INDACO_CORPUS)")
+        pytest.skip("corpus: the public templates are not here (INDACO_CORPUS)")
     return folder
 
 

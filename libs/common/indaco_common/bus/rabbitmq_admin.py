@@ -1,5 +1,6 @@
 """What operators and checks ask of RabbitMQ: topology, lengths, dead letters. Each call has a fresh channel, since a refusal closes it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,8 @@ from .rabbitmq_publisher import ERROR, attempts
 from .topology import COMMANDS, EVENTS, Topology, dead_queue, queue, retry_exchange, retry_queue
 
 DELIVERY_LIMIT = "delivery-limit: nobody who took it gave an answer"
+
+BACK_LOOKS, BACK_PAUSE_S = 50, 0.02  # another operator may have taken them: then it is not waited for longer
 
 Sender = Callable[[str, DeadLetter], Awaitable[bool]]
 
@@ -70,21 +73,33 @@ class Admin:
     async def dead_letters(self, service: str, limit: int) -> list[DeadLetter]:
         """Read without taking: the channel's end puts everything back."""
         async with self._channel("read dead letters") as channel:
-            return [letter async for letter, _ in self._get_dead(channel, service, limit)]
+            letters = [letter async for letter, _ in self._get_dead(channel, service, limit)]
+        await self._are_back(service, len(letters))
+        return letters
 
     async def remove_dead(self, service: str, ids: Sequence[str] | None, first: Sender | None = None) -> int:
         """Take dead letters away, after *first* was done with each and said yes; return how many."""
         chosen = None if ids is None else set(ids)
-        count = 0
+        count = seen = 0
         async with self._channel("take dead letters") as channel:
             async for letter, tag in self._get_dead(channel, service, None):
+                seen += 1
                 if chosen is not None and letter.id not in chosen:
                     continue
                 if first is not None and not await first(service, letter):
                     continue
                 await channel.basic_ack(tag)
                 count += 1
+        await self._are_back(service, seen - count)
         return count
+
+    async def _are_back(self, service: str, count: int) -> None:
+        """Wait until what was only read is in the queue again: the broker puts it back after the channel has ended."""
+        async with self._channel("count dead letters") as channel:
+            for _ in range(BACK_LOOKS):
+                if await self._count(channel, dead_queue(service)) >= count:
+                    return
+                await asyncio.sleep(BACK_PAUSE_S)
 
     async def _get_dead(
         self, channel: aiormq.abc.AbstractChannel, service: str, limit: int | None
