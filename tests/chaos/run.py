@@ -30,7 +30,7 @@ QUICK = {
 }  # fmt: skip
 # What runs is sampled once, when it is first looked at: a hundred machines are not to keep messages on their way. Where stores are
 # slow, sla may be minutes behind: that is no reason to give up, as by default it is not.
-SLOWER: dict[str, dict[str, str]] = {"embedded": {}, "real": {"WATCH": "60", "WAIT": "600"}}
+SLOWER: dict[str, dict[str, str]] = {"embedded": {}, "real": {"WATCH": "60", "WAIT": "600", "ALIVE": "300"}}
 LOOK_S = 2.0
 CALM_S = {"embedded": 2.0, "real": 10.0}  # how long nothing is to be seen: counters of a broker are some seconds old
 READY_S = 120.0

@@ -447,10 +447,12 @@ async def test_old_keys_serve_while_new_ones_are_fetched_and_through_an_outage(
 
     await auth.authenticate(token())
     issuer.status = 503
-    for hours in (1, 23, 23):
+    for fetches, hours in ((2, 1), (3, 23), (4, 23)):
         clock.advance(timedelta(hours=hours, minutes=1))
         assert (await auth.authenticate(token())).subject == "ada"
-        await asyncio.sleep(0.03)
+        async with asyncio.timeout(10):  # the new keys are asked for behind the answer
+            while issuer.fetches < fetches or any(held.refresh for held in auth._keys._held.values()):
+                await asyncio.sleep(0.005)
     assert issuer.fetches == 4
     clock.advance(timedelta(hours=1))
     with pytest.raises(Unavailable) as caught:
