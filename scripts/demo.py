@@ -154,7 +154,6 @@ class Demo:
             f"{name} metrics": f"http://127.0.0.1:{ports[name]}/metrics" for name in ("sla", "accounting")
         }
         console.print("  run it yourself:        make up, then: indaco login; indaco deployment create … --wait")
-        console.print(f"  the story of that one:  indaco trace {id}")
         console.print("  the facts of this demo: build/demo.json")
 
     async def record(self, id: str) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import socket
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -35,7 +34,7 @@ class LocalBroker:
     async def start(cls) -> Self:
         """Start it and name it in this process's environment, for :class:`RealBacking`."""
         folder = Path("/var/tmp") / f"indaco-chaos-{secrets.token_hex(4)}"  # the broker's own user must reach it
-        broker = cls(folder, _free_block())
+        broker = cls(folder, *free_ports(1, in_a_row=PORTS))
         await broker.control("start")
         for line in (await broker.control("env")).splitlines():
             name, _, value = line.removeprefix("export ").partition("=")
@@ -66,19 +65,6 @@ class LocalBroker:
         if process.returncode:
             raise RuntimeError(f"rabbitmq.sh {verb}: {err.decode(errors='replace')[-2000:]}")
         return out.decode()
-
-
-def _free_block() -> int:
-    """Return the first of some free ports in a row."""
-    while True:
-        (first,) = free_ports(1)
-        if first < 65_000 and all(_is_free(first + offset) for offset in range(PORTS)):
-            return first
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def hasten(*, bus: str, data: Path, services: Iterable[str]) -> int:

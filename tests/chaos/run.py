@@ -6,6 +6,7 @@ import random
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -98,7 +99,11 @@ async def run(plan: Plan, tell: Tell) -> dict[str, Any]:
         reader = await Reader.open(federation)
         stack.push_async_callback(reader.close)
         tell(f"the federation runs after {time.monotonic() - begin:.1f} s; its data and logs: {folder}")
-        facts = await _Run(plan, tell, federation, killer, reader, broker).facts()
+        try:
+            facts = await _Run(plan, tell, federation, killer, reader, broker).facts()
+        except Exception:  # told before the tidying up: that may fail in its turn
+            tell(traceback.format_exc())
+            raise
     if facts["holds"]:
         shutil.rmtree(folder, ignore_errors=True)
     return {**asdict(plan), **facts, "seconds": round(time.monotonic() - begin, 1)}
@@ -142,7 +147,6 @@ class _Run:
             async with self._clients() as clients:
                 load = Load(clients, self.chance, deployments=self.plan.deployments, seconds=self.plan.seconds)
                 planted = await self._trouble(load)
-            await self.federation.ready(timeout_s=READY_S)
             await self._rest()
             books = await self.reader.read(load.asked)
         finally:

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import socket
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,10 @@ class OwnServers:
 
     async def call(self, server: str, *arguments: str) -> str:
         """Run a script and return what it prints; fail with what it says."""
-        mine = {"INDACO_LOCAL": str(self.folder), "INDACO_PORTS": str(self.first_port)}
+        mine = {
+            "INDACO_LOCAL": str(self.folder), "INDACO_PORTS": str(self.first_port),
+            "INDACO_PYTHON": sys.executable,  # it has OpenBao already
+        }  # fmt: skip
         process = await asyncio.create_subprocess_exec(
             SCRIPTS / f"{server}.sh", *arguments, env={**os.environ, **mine},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -27,6 +27,7 @@ SECRET = "a-secret-that-only-the-machine-may-know"
 
 EMBEDDED, MONGODB, SQLITE = "embedded", pytest.param("mongodb", marks=REAL), pytest.param("sqlite", marks=REAL)
 everywhere = pytest.mark.parametrize("world", [EMBEDDED, MONGODB, SQLITE], indirect=True, scope="module")
+on_both_buses = pytest.mark.parametrize("world", [EMBEDDED, SQLITE], indirect=True, scope="module")
 in_both_modes = pytest.mark.parametrize("world", [EMBEDDED, MONGODB], indirect=True, scope="module")
 
 
@@ -223,7 +224,7 @@ async def test_a_deletion_that_overtakes_its_request_wins(world: World) -> None:
     await nothing_is_used(world, before)
 
 
-@in_both_modes
+@on_both_buses
 async def test_many_at_once_all_run_and_the_quota_is_never_exceeded(world: World) -> None:
     before = await world.used()
     async with world.client() as client:
@@ -241,7 +242,7 @@ async def test_many_at_once_all_run_and_the_quota_is_never_exceeded(world: World
     assert await world.dead() == {}
 
 
-@everywhere
+@on_both_buses
 async def test_processes_end_in_time_with_code_0_and_what_runs_is_there_again_after_a_restart(world: World) -> None:
     federation = world.federation
     async with world.client() as client:

@@ -12,7 +12,6 @@ from tests.protocol.mutants import MUTANTS
 from tests.protocol.worker import search_all
 
 SEEDS = Path(__file__).with_name("seeds.json")
-ENOUGH = 2  # seeds for each mutant: one may be lost when the code changes
 
 
 def known() -> dict[str, list[int]]:
@@ -24,11 +23,14 @@ def main() -> int:
     """Return 1 if a mutant was not caught."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2500, metavar="N", help="how many worlds at most for each (2500)")
+    parser.add_argument(
+        "--enough", type=int, default=2, metavar="N", help="how many to keep: one may be lost later (2)"
+    )
     parser.add_argument("--only", nargs="*", default=[], metavar="MUTANT", help="only these, as rule or rule+rule")
     arguments = parser.parse_args()
     mutants = [m for m in MUTANTS if not arguments.only or "+".join(m) in arguments.only]
     table, is_complete = known(), True
-    results = search_all([(rules, range(arguments.seeds), ENOUGH) for rules in mutants])
+    results = search_all([(rules, range(arguments.seeds), arguments.enough) for rules in mutants])
     for rules, (holes, tried) in zip(mutants, results, strict=True):
         name = "+".join(rules)
         table[name] = [life.seed for life in holes]

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from .bus.embedded import EmbeddedBus
 from .bus.port import Bus
-from .bus.rabbitmq import RabbitBus
 from .clock import Clock
 from .errors import Invalid
 from .hints import Hints
@@ -17,7 +16,6 @@ from .secrets.port import Secrets
 from .secrets.vault import VaultSecrets
 from .service import Infra, ServiceSpec
 from .settings import Settings
-from .store.mongo import MongoStore
 from .store.port import Store
 from .store.sqlite import SqliteStore
 
@@ -29,6 +27,8 @@ def open_bus(settings: Settings, name: str) -> Bus:
         case "embedded":
             return EmbeddedBus(settings.data / "bus.db")
         case "amqp" | "amqps":
+            from .bus.rabbitmq import RabbitBus  # noqa: PLC0415 - a tenth of the start is spared where it is not used
+
             return RabbitBus(settings.bus, connection_name=name)
         case _:
             raise Invalid(f"INDACO_BUS: {scheme!r} is not known; use embedded: or amqp://user:password@host/vhost")
@@ -42,6 +42,8 @@ def open_store(settings: Settings, service: str) -> Store:
             folder = Path(rest.removeprefix("//")) if rest.strip("/") else settings.data
             return SqliteStore(folder / f"{service}.db", synchronous=settings.sqlite_synchronous)
         case "mongodb" | "mongodb+srv":
+            from .store.mongo import MongoStore  # noqa: PLC0415 - as above
+
             name = urlsplit(settings.store).path.strip("/") or "indaco"
             return MongoStore(settings.store, f"{name}_{service.replace('-', '_')}", driver=settings.mongo_driver)
         case _:

@@ -178,9 +178,9 @@ class Runner:
             await asyncio.sleep(LOOK_S)
             infra.metrics.loop_lag(max(0.0, loop.time() - begun - LOOK_S))
             try:
+                infra.metrics.outbox_age(await infra.store.outbox_age_s(infra.clock.now()))
                 state = await infra.bus.state(infra.service)
                 infra.metrics.queue(ready=state.ready, delayed=state.delayed, dead=state.dead, oldest_s=state.oldest_s)
-                infra.metrics.outbox_age(await infra.store.outbox_age_s(infra.clock.now()))
                 await self._consumer.caught_up(infra.clock.now())
             except Unavailable as error:
                 log.warning("measurement.missed", service=infra.service, error=error.detail)

@@ -43,7 +43,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
     "--log", "log_format", type=click.Choice(["json", "console"]), help="How to write logs (to standard error)."
 )
 def run(service: str | None, data: Path | None, ephemeral: bool, log_format: str | None) -> None:  # noqa: FBT001
-    r"""Run the whole federation in this process, or one SERVICE.
+    """Run the whole federation in this process, or one SERVICE.
 
     Without SERVICE nothing else is needed: store and bus are files in the data folder, the vault is a child process, and an issuer
     with a few users comes along. With SERVICE the adapters are named by INDACO_BUS, INDACO_STORE and INDACO_SECRETS.
@@ -54,7 +54,7 @@ def run(service: str | None, data: Path | None, ephemeral: bool, log_format: str
       indaco run --ephemeral --log console
       INDACO_BUS=amqp://gateway:…@broker/indaco INDACO_STORE=mongodb://db/indaco \\
         INDACO_SECRETS=vault+https://vault:8200 INDACO_VAULT_TOKEN=… indaco run gateway
-    """
+    """  # noqa: D301 - click's mark for a paragraph that is not to be wrapped
     if log_format:
         os.environ["INDACO_LOG_FORMAT"] = log_format
     spec = spec_named(service) if service else None
@@ -193,7 +193,7 @@ def _announce(settings: Settings, local: embedded.LocalIssuer | None) -> None:
         people = ", ".join(f"{name} / {password}" for name, password in local.passwords.items())
         lines += [f"  issuer    {local.url}   (for trying things out; users: {people})", "  sign in   indaco login"]
     lines += [
-        "  next      indaco deployment create examples/templates/virtual-machine.yaml --wait",
+        "  next      indaco deployment create examples/templates/virtual-machine.yaml --group cms --wait",
         "  stop      Ctrl-C",
     ]
     click.echo("\n".join(lines), err=False)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets as random
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ SERVICES = ("gateway", "sla", "orchestrator", "vault-broker", "accounting")
 ALL = "all"  # the one process of the embedded mode
 AUDIENCE = "indaco"
 READY_S = 60.0
+LOWEST_PORT, HIGHEST_PORT = 10_000, 19_900
 
 
 class MemoryKeys:
@@ -39,13 +41,28 @@ class MemoryKeys:
         self._jwks = jwks_json
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback that nobody uses at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def free_ports(count: int, *, in_a_row: int = 1) -> list[int]:
+    """Return *count* ports of the loopback that nobody uses at this moment, each the first of so many *in_a_row*.
+
+    They lie below those that the kernel gives to outgoing connections: such a one could take the port of a process that was killed
+    before it is started again, and a client that tries to reach the dead one can even connect to itself.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        first = LOWEST_PORT + random.randbelow(HIGHEST_PORT - LOWEST_PORT)
+        if all(abs(first - other) >= in_a_row for other in found) and all(
+            map(_is_free, range(first, first + in_a_row))
+        ):
+            found.append(first)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
