@@ -116,7 +116,7 @@ start() {
   fi
   rm -f "$FOLDER/run/broker.pid"
   (cd "$FOLDER/run" && broker rabbitmq-server -detached) >>"$LOG" 2>&1 </dev/null
-  for _ in {1..100}; do
+  for _ in {1..600}; do
     recorded >/dev/null && break
     sleep 0.1
   done
