@@ -1,6 +1,6 @@
 """Find anew, for each mutant, the first seeds whose worlds catch it, and write them to ``seeds.json``.
 
-python -m tests.protocol.search [--seeds N] [--only MUTANT …]
+python -m tests.protocol.search [--seeds N] [--enough N] [--only MUTANT …]
 """
 
 import argparse
