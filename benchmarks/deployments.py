@@ -9,7 +9,7 @@ from .federations import Client, client_of, deploy, running
 from .machine import cpu_s
 from .rows import SERVERS, Figures, at_least, at_most, row
 
-WARM_UP, COUNT, IN_FLIGHT, SINGLE = 30, 600, 32, 100
+WARM_UP, COUNT, IN_FLIGHT, SINGLE = 30, 400, 32, 100
 EVERYTHING = """Every deployment is one machine from examples/templates/virtual-machine.yaml, posted with a signed token; all services,
 authentication, TOSCA validation and planning, matching, quota, a credential through the vault, journal, accounting and logs are on;
 the driver is the simulated one with boot_s=0: a machine runs as soon as it is made."""
@@ -35,7 +35,7 @@ async def _throughput(store: str | None, count: int) -> Figures:
 
 async def _latency(store: str | None, count: int) -> Figures:
     async with running(store) as federation, client_of(federation) as client:
-        await deploy(client, WARM_UP, IN_FLIGHT)
+        await deploy(client, WARM_UP // 3, 1)
         taken = [await _one(client) for _ in range(count)]
     found: dict[str, Any] = {
         "count": count, "p50_ms": _percentile(taken, 50), "p90_ms": _percentile(taken, 90),
@@ -59,7 +59,7 @@ def _percentile(values: list[float], percent: int) -> float:
 
 @row("deployments/s", goal=at_least(50), conditions=EVERYTHING)
 def deployments_embedded() -> Figures:
-    """600 deployments, 32 requests in flight, from the first request until gateway, sla and accounting have handled the last message,
+    """400 deployments, 32 requests in flight, from the first request until gateway, sla and accounting have handled the last message,
     after 30 to warm up. Embedded: one process, SQLite (each commit on disk), its own OpenBao; the load comes from another process of
     the same machine."""
     return asyncio.run(_throughput(None, COUNT))
@@ -67,7 +67,7 @@ def deployments_embedded() -> Figures:
 
 @row("deployments/s", needs=SERVERS, conditions=EVERYTHING)
 def deployments_rabbitmq() -> Figures:
-    """As deployments_embedded, 300 of them, on five processes with RabbitMQ (quorum queues), SQLite stores and a Vault server."""
+    """As deployments_embedded, 200 of them, on five processes with RabbitMQ (quorum queues), SQLite stores and a Vault server."""
     return asyncio.run(_throughput("sqlite", COUNT // 2))
 
 
@@ -85,5 +85,5 @@ def latency_rabbitmq() -> Figures:
 
 @row("ms, p50", needs=SERVERS, conditions=EVERYTHING)
 def latency_mongodb() -> Figures:
-    """As latency_rabbitmq, with stores in MongoDB, 30 times; told for comparison only, since the test server is a slow one."""
-    return asyncio.run(_latency("mongodb", SINGLE // 3))
+    """As latency_rabbitmq, with stores in MongoDB, 10 times; told for comparison only, since the test server is a slow one."""
+    return asyncio.run(_latency("mongodb", SINGLE // 10))

@@ -217,6 +217,18 @@ async def test_storage_that_nobody_can_open_is_set_aside(directory: Path) -> Non
     await vault.stop()
 
 
+async def test_a_child_whose_keys_were_never_written_down_is_not_taken_over(directory: Path) -> None:
+    """As above, with the child still running: found by chaos."""
+    left = orphan(directory)
+    for name in ("init.json", "approles.json"):
+        (directory / "keys" / name).unlink()
+    vault = EmbeddedVault(directory)
+    await vault.start()
+    assert not left.is_running()
+    assert await kept(vault) is None
+    await vault.stop()
+
+
 async def test_a_first_start_that_was_cut_short_is_finished_by_the_next(tmp_path: Path) -> None:
     """Killed after the set-up, before the root token was revoked; then before the roles were written."""
 

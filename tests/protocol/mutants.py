@@ -104,7 +104,7 @@ FIXES: dict[str, tuple[Patch, ...]] = {
     "slot_cleaned": (Patch(TURN, "slot = None if whole else debris.slot", "slot = None"),),
     "settle": (
         Patch(TURN, "if debris.quiet >= 2:", "if debris.quiet >= 1:"),
-        Patch(SITES, "if ids or (is_complete and work.at.now > debris.since + work.at.timing.claim):", "if True:"),
+        Patch(SITES, "if ids or (is_complete and work.at.now > debris.settles_at):", "if True:"),
     ),
     "fresh_names": (Patch(DEPLOYMENT, "            more |= {f", "            first = have\n            more |= {f"),),
     "tombstone_says_deleted": (
@@ -131,7 +131,7 @@ FIXES: dict[str, tuple[Patch, ...]] = {
     "leave_takes_slots": (Patch(DEPLOYMENT, "parts = [d for d in self.debris if d.attempt == self.attempt]", "parts: list[Debris] = []"),),
     "closed_settles": (Patch(PLACEMENT, "        self.refused += event.reasons\n        self.rest()\n", "        self.refused += event.reasons\n"),),
     "uncertain_waits": (_without(SITES, 'raise Uncertain("an answer was lost")'),),
-    "claim_token": (Patch(TURN, "if found.token == d.claimed:", "if True:"),),
+    "claim_token": (Patch(TURN, "if found.token != d.claimed:", "if False:"),),
 }  # fmt: skip
 
 # Each of these is taken out together with what backs it up. Four of them the world notices only so: a late issue is revoked by

@@ -220,7 +220,7 @@ class Turns:
         ids = [id for name in answered for id in site.find((work.d.id, debris.attempt, name))]
         work.leftovers += [(site, id, debris.attempt, secret) for id in ids]
         is_complete = len(answered) == len(debris.nodes)
-        if ids or (is_complete and work.at.now > debris.since + work.at.timing.claim):
+        if ids or (is_complete and work.at.now > debris.settles_at):
             work.found.swept[debris.attempt, debris.slot] = not ids
 
     def _look_here(self, work: Turn, place: Place) -> None:

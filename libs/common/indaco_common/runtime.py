@@ -48,6 +48,7 @@ class Runner:
         )  # fmt: skip
         infra.hints.seen_until = self._consumer.seen_until
         self._relay = Relay(infra.store, infra.bus, infra.clock, metrics=infra.metrics, hinted=infra.hints.outbox)
+        infra.store.on_saving(infra.hints.outbox.set)
         self._timers = [
             Timer(kind, handler, infra.store, infra.clock, infra.hints, infra.metrics)
             for kind, handler in timers.items()

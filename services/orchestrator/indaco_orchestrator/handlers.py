@@ -92,20 +92,15 @@ class Deploying:
             return
         try:
             found = await self._turns.run(deployment, self._moment())
-            await self._save(deployment, found, Context(correlation_id=id, traceparent=ctx.traceparent))
+            await self._save(id, found, Context(correlation_id=id, traceparent=ctx.traceparent))
         except (Uncertain, TimeoutError, IndacoError) as error:
             log.warning("turn.abandoned", deployment_id=id, reason=str(error) or "timed out")
 
-    async def _save(self, claimed: Deployment, found: Findings, ctx: Context) -> None:
-        """Fit what was found to the present state; after a lost race again, since it holds whatever has won.
-
-        Raises: Uncertain, if by this and by what an older turn has saved all runs, and nobody has resolved the outputs for that.
-        """
+    async def _save(self, id: str, found: Findings, ctx: Context) -> None:
+        """Fit what was found to the present state; after a lost race again, since it holds whatever has won."""
         for rerun in range(RERUNS + 1):
             try:
-                async with self._deployments.edit(claimed.id, ctx) as current:
-                    if turn.outputs_due(current, found) and not turn.outputs_due(claimed, found):
-                        raise Uncertain("the next turn sees all machines at once")
+                async with self._deployments.edit(id, ctx) as current:
                     turn.apply(current, found, self._moment())
             except Conflict:
                 if rerun == RERUNS:

@@ -128,7 +128,7 @@ class _Turn:
         return _Way(attempt, driver, {name: str(value) for name, value in kept.items()})
 
     async def _look_at(self, debris: Debris) -> None:
-        """What is left of *debris*? Nothing counts only if all was looked for, later than a claim after it was left."""
+        """What is left of *debris*? Nothing counts only if all was looked for, and no machine can be late any more."""
         way = await self._way(debris.attempt, debris.place)
         if way is None:
             return
@@ -136,7 +136,7 @@ class _Turn:
         ids = [id for is_answer, id in answers if is_answer and id is not None]
         self._leftovers += [(way, id) for id in ids]
         is_complete = all(is_answer for is_answer, _ in answers)
-        if ids or (is_complete and self._at.now > debris.since + self._at.timing.claim):
+        if ids or (is_complete and self._at.now > debris.settles_at):
             self._found.swept[debris.attempt, debris.slot] = not ids
 
     async def _find(self, way: _Way, name: str) -> tuple[bool, ResourceId | None]:

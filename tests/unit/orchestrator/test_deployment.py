@@ -1,5 +1,6 @@
 """The deployment's answers to messages: state in, event, state out."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -303,6 +304,17 @@ def test_leaving_takes_the_debris_of_slots_with_it() -> None:
     (debris,) = d.debris
     assert (debris.slot, debris.nodes) == (MAIN, {"n-0", "n-1", "n-2", "n-3"})
     assert debris.since == at(100).now
+
+
+@pytest.mark.parametrize(("build", "settles_at"), [(running, 100), (creating, 160)])
+def test_a_place_where_every_machine_was_seen_need_not_be_watched_for_late_ones(
+    build: Callable[[], Deployment], settles_at: float
+) -> None:
+    d = build()
+    turn.claim(d, at(20))
+    d.deletion_requested(deletion(), at(100))
+    (debris,) = d.debris
+    assert debris.settles_at == at(settles_at).now
 
 
 def test_an_update_that_failed_leaves_its_reservation_to_its_debris() -> None:

@@ -36,12 +36,13 @@ def test_a_claim_says_that_something_may_have_been_made_and_renews_the_hold() ->
     assert turn.claim(d, at(1))
     assert d.create_sent
     assert d.claimed == d.due_at == at(61).now
-    assert names(d) == ["attempt.alive"]
-    turn.claim(d, at(62))
-    assert names(d) == []  # not again before a third of the hold's life
-    d.reached_at = at(300).now
-    turn.claim(d, at(301))
-    assert names(d) == ["attempt.alive"]
+    assert names(d) == []  # not before a third of the hold's life
+    for s in (300, 600):
+        d.reached_at = at(s).now
+        turn.claim(d, at(s))
+        assert names(d) == ["attempt.alive"]
+        turn.claim(d, at(s + 62))
+        assert names(d) == []
 
 
 def test_a_claim_of_what_waits_for_an_answer_has_nothing_to_call() -> None:
@@ -70,10 +71,10 @@ def test_an_answer_that_does_not_come_is_given_up(build: type, told: list[str], 
 def test_a_deadline_waits_for_what_may_still_lie_in_the_queue_and_does_not_spin() -> None:
     d = awaiting_place()
     turn.claim(d, at(700, heard=at(500).now))
-    assert d.status is Status.AWAITING_PLACE
+    assert said(d) == []
     assert d.due_at == at(702).now  # a poll later, not at once
     turn.claim(d, at(702, heard=at(600).now))
-    assert d.status is Status.FAILED
+    assert names(d) == ["deployment.failed"]
     assert d.due_at is None
 
 
@@ -140,13 +141,17 @@ def test_force_names_what_it_gives_up() -> None:
 # ── findings: the turn itself
 
 
-def test_a_turn_that_outlived_its_claim_does_not_end_anothers() -> None:
-    d = creating()
+def test_a_turn_that_outlived_its_claim_tells_nothing() -> None:
+    """Protocol seed 1741: it saw a machine that was lost then, and that the turn after it had made anew."""
+    d = creating(count=1)
     turn.claim(d, at(1))
-    slow = Findings(1, "", d.claimed)
+    slow = Findings(1, "", d.claimed, started={"n-0": Started("lost")})
     turn.claim(d, at(70))
     turn.apply(d, slow, at(71))
     assert d.claimed == d.due_at == at(130).now
+    assert d.nodes == []
+    turn.apply(d, Findings(1, "", d.claimed, started={"n-0": Started("new")}), at(72))
+    assert [node.resource_id for node in d.nodes] == ["new"]
 
 
 def test_the_next_look_comes_soon_at_first_and_later_ever_more_seldom() -> None:
@@ -186,7 +191,7 @@ def test_an_attempt_that_is_over_needs_no_credential() -> None:
 def test_the_deployment_runs_when_all_its_machines_do() -> None:
     d = creating()
     take_turn(d, 1, started=up("n-0"))
-    assert (d.status, names(d)) == (Status.CREATING, ["attempt.alive", "node.started"])
+    assert (d.status, names(d)) == (Status.CREATING, ["node.started"])
     take_turn(d, 5, started=up("n-0", "n-1"))
     started, ran = said(d)
     assert isinstance(started, orchestrator.NodeStarted)
@@ -206,7 +211,7 @@ def test_a_place_that_cannot_do_it_fails_the_attempt() -> None:
     d = creating()
     take_turn(d, 1, started=up("n-0"), failure=FULL)
     assert d.status is Status.AWAITING_PLACE
-    assert names(d) == ["attempt.alive", "node.started", "attempt.failed"]
+    assert names(d) == ["node.started", "attempt.failed"]
     assert d.nodes[0].name == "n-0"  # its end is told when it is cleaned
 
 

@@ -80,9 +80,7 @@ def said(p: Placement) -> list[Message]:
 
 def told(p: Placement) -> list[tuple[str, str]]:
     """Return what was emitted as (verb, ledger or slot)."""
-    return [
-        (m.TYPE.split(".")[-2], getattr(m, "ledger_id", None) or getattr(m, "slot", "")) for m in said(p)
-    ]  # fmt: skip
+    return [(m.TYPE.split(".")[-2], str(getattr(m, "ledger_id", "") or getattr(m, "slot", ""))) for m in said(p)]
 
 
 def new() -> Placement:

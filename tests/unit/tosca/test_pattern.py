@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indaco_tosca.pattern import Pattern, PatternError
+from indaco_tosca.pattern import PatternError, matches
 
 PATTERNS = [
     r"(a+)+$", r"[a-c1-]+", r"^\d{1,3}(\.\d{1,3}){2}$", r"a|b|(cd)*", r"[^@\s]+@[^@\s]+\.[a-d]{2,}", r"x{2,4}?y?", r"",
@@ -17,21 +17,20 @@ PATTERNS = [
 
 @given(st.sampled_from(PATTERNS), st.text("abcdxy01.@- ]\t", max_size=8))
 def test_a_pattern_matches_what_the_usual_engine_matches(pattern, subject):
-    assert Pattern(pattern).matches(subject) == bool(re.fullmatch(pattern, subject))
+    assert matches(pattern, subject) == bool(re.fullmatch(pattern, subject))
 
 
 def test_a_pattern_that_makes_a_backtracking_engine_hang_is_answered_at_once():
     started = time.process_time()
-    assert not Pattern("(a+)+$").matches("a" * 1000 + "b")
-    assert not Pattern("(a|a)*(a|aa)*c").matches("a" * 1000)
+    assert not matches("(a+)+$", "a" * 1000 + "b")
+    assert not matches("(a|a)*(a|aa)*c", "a" * 1000)
     assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(", "a)", "[a", "*a", "a{2", "a{3,1}", "a{,2}", "(?=a)", r"\1", r"\bword", "a\\", "(" * 21 + ")" * 21, "[z-a]",
-     "((a{9}){9}){9}", "(a{99}){99}", "x" * 501],
+    ["(", "a)", "[a", "*a", "a{3,1}", "(?=a)", r"\1", "a\\", "[z-a]", "a{1001}", "((a{99}){99}){9}", r"\pL{900}", "x" * 501],
 )  # fmt: skip
 def test_a_pattern_that_is_broken_too_large_or_not_regular_is_refused(pattern):
     with pytest.raises(PatternError):
-        Pattern(pattern)
+        matches(pattern, "")

@@ -74,6 +74,10 @@ class VaultDirectory:
         """Store *value*: after a crash there is the old file or the new one, never a part."""
         self._write_bytes(name, json.dumps(value, indent=2).encode())
 
+    def has_keys(self) -> bool:
+        """Whether there is a way into the storage: without one it holds nothing that was ever used."""
+        return any((self.root / name).exists() for name in (INIT, APPROLES))
+
     def forget(self) -> None:
         """Drop the keys and roles of an earlier, in-memory vault."""
         for name in (INIT, APPROLES):
@@ -86,7 +90,7 @@ class VaultDirectory:
         set aside and OpenBao begins anew. Raises: Unavailable, if the unseal key of storage in use is missing.
         """
         data, key = self.root / "data", self.root / _UNSEAL_KEY
-        if any(data.iterdir()) and not any((self.root / name).exists() for name in (INIT, APPROLES)):
+        if any(data.iterdir()) and not self.has_keys():
             aside = self.root / f"data.unopened-{secrets.token_hex(4)}"
             data.rename(aside)
             data.mkdir(mode=0o700)

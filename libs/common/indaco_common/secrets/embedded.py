@@ -124,7 +124,8 @@ class EmbeddedVault:
         if not child.is_running():
             return None
         address = f"http://127.0.0.1:{place['port']}"
-        is_wanted = not self._is_ephemeral and self._wanted_port in (0, place["port"])
+        # One that was initialised by a process that was killed before it had written down the keys cannot be used by anybody.
+        is_wanted = not self._is_ephemeral and self._wanted_port in (0, place["port"]) and self._directory.has_keys()
         if is_wanted and await _is_ready(address):
             self._child = child
             _log.info("vault.taken_over", address=address, pid=child.identity.pid)

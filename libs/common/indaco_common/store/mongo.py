@@ -9,7 +9,7 @@ Only calls are used that motor and PyMongo's own asyncio client share, so that t
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast
@@ -105,6 +105,9 @@ class MongoStore:
         closing: object = client.close()
         if inspect.isawaitable(closing):  # PyMongo's is, motor's is not
             await closing
+
+    def on_saving(self, wake: Callable[[], None]) -> None:
+        """Never calls: a lease before the save has ended would find nothing."""
 
     async def ping(self) -> None:
         with translated():

@@ -1,6 +1,6 @@
 """The store as services see it, one adapter per database; bytes and versions, no domain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -66,6 +66,12 @@ class Store(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+    def on_saving(self, wake: Callable[[], None]) -> None:
+        """Call *wake* when a save with messages begins, if a lease asked for then is answered together with the save.
+
+        A store for which it would come too early never calls. It is a hint: whoever misses it finds the messages after the save.
+        """
+
     async def ping(self) -> None:
         """Prove that it can read and write. Raises: Unavailable."""
 

@@ -146,12 +146,21 @@ class State(Aggregate):
             parts = [d for d in self.debris if d.attempt == self.attempt]
             self.debris = [d for d in self.debris if d not in parts]
             names = (self.spec | self.growth).union(*(d.nodes for d in parts))
-            self.debris.append(Debris(attempt=self.attempt, slot=MAIN, place=self.place, nodes=names, since=at.now))
+            self._litter(MAIN, self.place, names, at)
             self.create_sent = False
         else:
             self.revoke(self.attempt)
             self.taken = {rid: use for rid, use in self.taken.items() if use.attempt != self.attempt}
         self.slot, self.growth = "", set()
+
+    def _litter(self, slot: str, place: Place, names: set[str], at: Moment) -> None:
+        """Note what may be left of *slot*; a machine never seen may be on its way or hidden for as long as a claim lasts."""
+        settles_at = at.now if all(self.here(name) for name in names) else at.now + at.timing.claim
+        self.debris.append(
+            Debris(
+                attempt=self.attempt, slot=slot, place=place, nodes=names, since=at.now, settles_at=settles_at,
+            )
+        )  # fmt: skip
 
     def end(self, at: Moment) -> None:
         """After a deletion was asked for: cleaning until nothing is left, then deleted."""
@@ -185,9 +194,7 @@ class State(Aggregate):
         """Give the growth up; what may exist of it is debris of its slot; the attempt goes on."""
         assert self.place is not None
         if reservation_id(self.id, self.attempt, self.slot) in self.taken:
-            self.debris.append(
-                Debris(attempt=self.attempt, slot=self.slot, place=self.place, nodes=set(self.growth), since=at.now)
-            )
+            self._litter(self.slot, self.place, set(self.growth), at)
         self.slot, self.growth = "", set()
         self.enter(Status.RUNNING, at)
         self.emit(
@@ -275,6 +282,7 @@ class Deployment(State):
         if main and event.attempt == self.attempt + 1:
             self.taken[event.reservation_id] = taken
             self.attempt, self.place, self.placed = event.attempt, event.place, dict(event.nodes)
+            self.alive_at = at.now  # the hold is new
             self.enter(Status.AWAITING_CREDENTIAL, at)
             self.issue(self.attempt, event.place)
         elif self.status is Status.UPDATING and (event.attempt, event.slot) == (self.attempt, self.slot):

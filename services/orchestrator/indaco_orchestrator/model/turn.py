@@ -79,11 +79,15 @@ def _give_up(d: Deployment, at: Moment) -> None:
 
 
 def apply(d: Deployment, found: Findings, at: Moment) -> None:
-    """Fit what a turn has shown to the state as it is now."""
+    """Fit what a turn has shown to the state as it is now.
+
+    A turn that outlived its claim tells nothing: another may have looked since, and have made anew what this one saw and what was lost.
+    """
+    if found.token != d.claimed:
+        return
     current = found.attempt == d.attempt and d.status in ACTIVE
-    if found.token == d.claimed:  # a turn that outlived its claim must not end another's
-        d.claimed = None
-        d.due_at = _next_look(d, at)
+    d.claimed = None
+    d.due_at = _next_look(d, at)
     for attempt in sorted(found.rejected):
         _issue_again(d, attempt)
     for debris in list(d.debris):

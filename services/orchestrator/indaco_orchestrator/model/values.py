@@ -87,7 +87,8 @@ class Debris(Part):
     place: Place
     nodes: set[str]  # every name for which a create may have been sent
     since: AwareDatetime
-    quiet: int = 0  # looks in a row that found nothing
+    settles_at: AwareDatetime  # from then on a look that finds nothing counts
+    quiet: int = 0  # such looks in a row that found nothing
     reported: bool = False
 
 
