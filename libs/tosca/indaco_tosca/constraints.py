@@ -6,9 +6,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
-from indaco_tosca.pattern import PatternError, matches
+from indaco_tosca.pattern import PatternError, cost, matches
 from indaco_tosca.scalars import UNITS, scalar_unit, source_text
 from indaco_tosca.schema import CONSTRAINTS, Constraint
+
+_PATTERN_STEPS: Final = 400_000  # of matching for one template
 
 _ORDERED: Final[dict[str, Callable[[object, object], bool]]] = {
     "greater_than": lambda value, limit: value > limit,  # type: ignore[operator]
@@ -27,39 +29,52 @@ class BadConstraint(ValueError):
     """A constraint that cannot be applied, whatever the value is."""
 
 
-def violation(constraint: Constraint, value: object, primitive: str) -> str:
-    """Return why a value of a primitive type does not satisfy a constraint, or nothing.
+class ConstraintChecker:
+    """Checks values; keeps count of the work that patterns cause, so that a template cannot cause too much of it."""
 
-    Raises: BadConstraint.
-    """
-    kind, argument = constraint.kind, constraint.argument
-    if kind not in CONSTRAINTS:
-        raise BadConstraint(f"{kind!r} is not a constraint")
-    if kind in _ORDERED:
-        limit = _limit(argument, primitive)
-        wording = kind.replace("_", " ").replace("or equal", "than or equal to")
-        return "" if _ORDERED[kind](comparable(value, primitive), limit) else f"must be {wording} {_shown(argument)}"
-    if kind in _LENGTHS:
-        return _length(kind, argument, value)
-    if kind == "pattern":
-        return _pattern(argument, value)
-    if kind == "in_range":
-        return _range(argument, value, primitive)
-    if kind == "schema":
-        return ""
-    allowed = argument if kind == "valid_values" else [argument]
-    if not isinstance(allowed, list):
-        raise BadConstraint("valid_values takes a list")
-    if any(_equal(value, item, primitive) for item in allowed):
-        return ""
-    return f"must be {'one of ' if kind == 'valid_values' else ''}{', '.join(_shown(item) for item in allowed[:20])}"
+    def __init__(self) -> None:
+        self._steps = 0
 
+    def violation(self, constraint: Constraint, value: object, primitive: str) -> str:
+        """Return why a value of a primitive type does not satisfy a constraint, or nothing.
 
-def _pattern(argument: object, value: object) -> str:
-    try:
-        return "" if matches(source_text(argument), source_text(value)) else f"must match {_shown(argument)}"
-    except PatternError as error:
-        raise BadConstraint(f"the pattern cannot be used: {error}") from None
+        Raises: BadConstraint.
+        """
+        kind, argument = constraint.kind, constraint.argument
+        if kind not in CONSTRAINTS:
+            raise BadConstraint(f"{kind!r} is not a constraint")
+        if kind in _ORDERED:
+            limit = _limit(argument, primitive)
+            wording = kind.replace("_", " ").replace("or equal", "than or equal to")
+            return (
+                "" if _ORDERED[kind](comparable(value, primitive), limit) else f"must be {wording} {_shown(argument)}"
+            )
+        if kind in _LENGTHS:
+            return _length(kind, argument, value)
+        if kind == "pattern":
+            return self._pattern(argument, value)
+        if kind == "in_range":
+            return _range(argument, value, primitive)
+        if kind == "schema":
+            return ""
+        allowed = argument if kind == "valid_values" else [argument]
+        if not isinstance(allowed, list):
+            raise BadConstraint("valid_values takes a list")
+        if any(_equal(value, item, primitive) for item in allowed):
+            return ""
+        return (
+            f"must be {'one of ' if kind == 'valid_values' else ''}{', '.join(_shown(item) for item in allowed[:20])}"
+        )
+
+    def _pattern(self, argument: object, value: object) -> str:
+        pattern, subject = source_text(argument), source_text(value)
+        try:
+            self._steps += cost(pattern, subject)
+        except PatternError as error:
+            raise BadConstraint(f"the pattern cannot be used: {error}") from None
+        if self._steps > _PATTERN_STEPS:
+            raise BadConstraint("the patterns of this template take too long to match")
+        return "" if matches(pattern, subject) else f"must match {_shown(argument)}"
 
 
 def comparable(value: object, primitive: str) -> object:

@@ -14,20 +14,25 @@ import re2
 
 MAX_PATTERN: Final = 500
 MAX_SUBJECT: Final = 1024
-MAX_MEMORY: Final = 1 << 20  # bytes that one compiled pattern may take
+MAX_PROGRAM: Final = 500  # instructions of a compiled pattern
 
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
-_OPTIONS.max_mem = MAX_MEMORY
+_OPTIONS.max_mem = 1 << 20  # bytes: what is far too large is not even compiled
 
 
 class PatternError(ValueError):
     """A pattern that is malformed, too large or not regular."""
 
 
+def cost(pattern: str, subject: str) -> int:
+    """Return an upper bound of the steps that a match takes: instructions by characters. Raises: PatternError."""
+    return int(_compiled(pattern).programsize) * min(len(subject) + 1, MAX_SUBJECT)
+
+
 def matches(pattern: str, subject: str) -> bool:
     """Return whether the whole of *subject* matches; one over 1024 characters never does. Raises: PatternError."""
-    return _compiled(pattern).fullmatch(subject) is not None if len(subject) <= MAX_SUBJECT else False
+    return len(subject) <= MAX_SUBJECT and _compiled(pattern).fullmatch(subject) is not None
 
 
 @lru_cache(maxsize=256)
@@ -35,7 +40,10 @@ def _compiled(pattern: str) -> Any:
     if len(pattern) > MAX_PATTERN:
         raise PatternError(f"a pattern may have {MAX_PATTERN} characters")
     try:
-        return re2.compile(pattern, _OPTIONS)
+        made = re2.compile(pattern, _OPTIONS)
     except re2.error as error:
         reason = error.args[0] if error.args else "malformed"
         raise PatternError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+    if made.programsize > MAX_PROGRAM:
+        raise PatternError("it is too large")
+    return made

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Final
 
-from indaco_tosca.constraints import BadConstraint, violation
+from indaco_tosca.constraints import BadConstraint, ConstraintChecker
 from indaco_tosca.functions import call_of
 from indaco_tosca.load import Path
 from indaco_tosca.model import LateValue, SecretPlaceholder
@@ -44,6 +44,7 @@ class Coercer:
         self._types = types
         self._report = report
         self._leaves_functions = leave_functions
+        self._checker = ConstraintChecker()
         self._left = MAX_VALUES
 
     def coerce(self, value: object, schema: Schema, path: Path) -> object:
@@ -124,7 +125,7 @@ class Coercer:
     def _check(self, value: object, constraints: tuple[Constraint, ...], primitive: str, path: Path) -> None:
         for constraint in constraints:
             try:
-                reason = violation(constraint, value, primitive)
+                reason = self._checker.violation(constraint, value, primitive)
             except BadConstraint as error:
                 self._report.error("bad-constraint", path, str(error))
                 continue

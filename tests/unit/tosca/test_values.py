@@ -103,5 +103,5 @@ def test_a_constraint_that_makes_no_sense_is_named(constraint):
 
 
 def test_matching_of_patterns_has_a_budget():
-    definition = {"type": "list", "entry_schema": {"type": "string", "constraints": [{"pattern": "(a|b){200}"}]}}
-    assert coerce(["a" * 900] * 200, definition).code in {"bad-constraint", "constraint-violated"}
+    definition = {"type": "list", "entry_schema": {"type": "string", "constraints": [{"pattern": "(a|b){100}"}]}}
+    assert coerce(["a" * 100] * 200, definition).code == "bad-constraint"  # each matches
