@@ -32,10 +32,10 @@ from indaco_orchestrator.app import build
 from indaco_orchestrator.drivers import simulated_site
 from indaco_orchestrator.drivers.simulated_site import Machine
 from indaco_orchestrator.handlers import Deploying
+from indaco_orchestrator.model import turn
 from indaco_orchestrator.model.deployment import Deployment
-from indaco_orchestrator.model.values import Findings, Started, Status
+from indaco_orchestrator.model.values import Findings, Moment, Started, Status, Timing
 from indaco_orchestrator.settings import OrchestratorSettings
-from indaco_orchestrator.turns import Uncertain
 
 M = TypeVar("M", bound=Message)
 Hook = Callable[[], Awaitable[object]]
@@ -509,21 +509,27 @@ async def test_findings_that_lose_a_race_are_fitted_to_what_won(world: World) ->
     assert len(world.heard(orchestrator.ReservationKept)) == 1
 
 
-async def test_turns_of_which_each_saw_a_part_leave_it_to_the_next_to_say_that_all_runs(world: World) -> None:
+async def test_a_turn_that_outlived_its_claim_tells_nothing(world: World) -> None:
     replica, place = world.start(), world.place("a")
     id = await world.request(replica, {"server": 2})
     await world.reserve(id, place, {"server": 2})
     await world.serve()
-    claimed = await world.get(id)
-    [deploying] = [handler for handler in replica._service.handlers if isinstance(handler, Deploying)]
-    first, second = (
-        Findings(1, "", None, started={f"server-{n}": Started(f"x-{n}", ("198.51.100.9",))}, reached=True)
-        for n in (0, 1)
+    claims = []
+    for n in (0, 1):  # two turns, of which the second began after the claim of the first had lapsed
+        async with replica.deployments.edit(id, Context(id=uuid7())) as deployment:
+            assert turn.claim(deployment, Moment(world.clock.now(), Timing()))
+            claims.append(deployment.claimed)
+        world.clock.advance(CLAIM * (n + 1))
+    late, timely = (
+        Findings(1, "", claim, started={f"server-{n}": Started(f"x-{n}", ("198.51.100.9",))}, reached=True)
+        for n, claim in enumerate(claims)
     )
-    await deploying._save(claimed, first, Context())
-    with pytest.raises(Uncertain):
-        await deploying._save(claimed, second, Context())
-    assert [node.name for node in (await world.get(id)).nodes] == ["server-0"]
+    [deploying] = [handler for handler in replica._service.handlers if isinstance(handler, Deploying)]
+    await deploying._save(id, late, Context())
+    assert (await world.get(id)).nodes == []
+    await deploying._save(id, timely, Context())
+    await deploying._save(id, timely, Context())
+    assert [node.name for node in (await world.get(id)).nodes] == ["server-1"]
 
 
 async def test_a_timer_that_another_replica_has_served_does_nothing(world: World) -> None:
@@ -635,11 +641,13 @@ async def test_a_deletion_while_machines_boot_leaves_nothing(world: World) -> No
     assert len(world.heard(vault.CredentialRevoke)) == 1
 
 
-async def test_debris_is_gone_after_two_quiet_looks_later_than_a_claim(world: World) -> None:
-    place = world.place("a")
-    id = await running(world, place, server=1)
+async def test_debris_that_may_hide_a_machine_is_gone_after_two_quiet_looks_later_than_a_claim(world: World) -> None:
+    place = world.place("a", boot_s=3600)
+    id = await world.request(world.start(), {"server": 1})
+    await world.reserve(id, place, {"server": 1})
+    await world.due()
     left = world.clock.now()
-    await world.delete(id)
+    await world.delete(id)  # before the machine was ever seen to run
     await world.due()  # finds the machine and removes it
     assert await world.machines(place) == []
     while world.clock.now() <= left + CLAIM:
@@ -649,6 +657,19 @@ async def test_debris_is_gone_after_two_quiet_looks_later_than_a_claim(world: Wo
     assert (await world.get(id)).debris[0].quiet == 1
     world.clock.advance(timedelta(seconds=20))
     await world.due()
+    assert is_over(await world.get(id))
+
+
+async def test_debris_of_which_every_machine_was_seen_is_gone_after_two_quiet_looks(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=2)
+    await world.delete(id)
+    await world.due()  # finds the machines and removes them
+    assert await world.machines(place) == []
+    for quiet in (0, 1):
+        assert (await world.get(id)).debris[0].quiet == quiet
+        world.clock.advance(timedelta(seconds=5))
+        await world.due()
     assert is_over(await world.get(id))
 
 

@@ -79,7 +79,7 @@ def test_a_row_that_fails_does_not_keep_the_others_from_being_measured() -> None
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the load is known only where there is /proc")
 def test_the_load_tells_ours_from_others() -> None:
     with machine.watched() as load:
-        end = machine.cpu_s(machine.os.getpid()) + 0.1
+        end = machine.cpu_s(machine.os.getpid()) + 0.12  # a tick more than what is asserted
         while machine.cpu_s(machine.os.getpid()) < end:
             pass
     assert load.ours_s >= 0.1
