@@ -1,5 +1,7 @@
 """Every store against the one suite."""
 
+import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,12 +40,17 @@ class TestMongoStore(StoreConformance):
             client.drop_database(name)
 
 
+# PyMongo's asyncio monitor, cancelled while it connects, leaves its socket to the collector: here, not in a later test.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
-async def test_a_mongodb_that_does_not_answer_is_unavailable(driver: Driver) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        options = "serverSelectionTimeoutMS=300&connectTimeoutMS=200&socketTimeoutMS=200"
-        store = MongoStore(f"mongodb://127.0.0.1:{port}/?{options}", "indaco_test", driver)
+def test_a_mongodb_that_does_not_answer_is_unavailable(driver: Driver) -> None:
+    async def start(url: str) -> None:
+        store = MongoStore(url, "indaco_test", driver)
         with pytest.raises(Unavailable):
             await store.start()
-    await store.stop()
+        await store.stop()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = "serverSelectionTimeoutMS=300&connectTimeoutMS=200&socketTimeoutMS=200"
+        asyncio.run(start(f"mongodb://127.0.0.1:{silent.getsockname()[1]}/?{options}"))
+    gc.collect()
