@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 LOCAL  := deploy/local/all.sh
 BACKENDS ?= embedded
+# Real servers are those that the environment names, else our own, for as long as it takes.
+ON     := $(if $(filter real,$(BACKENDS)),$(if $(INDACO_TEST_AMQP),,$(LOCAL) run))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test protocol check fix bench chaos contracts docs image ci clean
@@ -24,7 +26,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 
 demo: setup ## Show the main job on this machine, in a minute (BACKENDS=embedded|real)
 	@-test -z "$(INDACO_DEMO_IMAGE)" || deploy/docker/vm-image.sh
-	@$(BIN)/python scripts/demo.py --backends $(BACKENDS)
+	@$(ON) $(BIN)/python scripts/demo.py --backends $(BACKENDS)
 
 up: setup ## Run the whole federation until Ctrl-C, data in ./data
 	@$(BIN)/indaco run --log console
@@ -51,7 +53,7 @@ bench: setup ## Measure against raw limits; table and build/bench.json (ONLY=nam
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 chaos: setup ## Kill it again and again; the books must balance (SEED= KILLS= DEPLOYMENTS= BACKENDS=)
-	@$(BIN)/python -m tests.chaos --backends $(BACKENDS) --seed $${SEED:-1} --kills $${KILLS:-30} --deployments $${DEPLOYMENTS:-200}
+	@$(ON) $(BIN)/python -m tests.chaos --backends $(BACKENDS) --seed $${SEED:-1} --kills $${KILLS:-30} --deployments $${DEPLOYMENTS:-200}
 
 contracts: setup ## Write JSON Schemas, examples and AsyncAPI of all messages anew
 	@$(BIN)/python scripts/contracts.py

@@ -2,6 +2,7 @@
 # All servers that Indaco's tests can use, on this machine: RabbitMQ, MongoDB's protocol, OpenBao, OpenID Connect, Docker.
 #
 #   all.sh start | stop | status | env | wipe [SERVER...]    (default: rabbitmq mongo openbao oidc docker)
+#   all.sh run COMMAND [ARGUMENT...]                         with these servers; those that did not run before are stopped after it
 #
 # eval "$(deploy/local/all.sh env)" tells the tests where they are. "status" fails if one of them is not running.
 set -euo pipefail
@@ -18,12 +19,29 @@ each() {
   return "$failed"
 }
 
+STARTED=()
+
+# run COMMAND ARGUMENT...: a server that cannot run here is left out; a command that needs it says so
+run() {
+  local server
+  trap 'each stop "${STARTED[@]}" >&2' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  for server in "${SERVERS[@]}"; do
+    "$HERE/$server.sh" status >/dev/null 2>&1 || STARTED+=("$server")
+    "$HERE/$server.sh" start >&2 || true
+  done
+  eval "$(each env "${SERVERS[@]}" || true)"
+  "$@"
+}
+
 action=${1:-}
-[ $# -lt 2 ] || SERVERS=("${@:2}")
+[ $# -lt 2 ] || [ "$action" = run ] || SERVERS=("${@:2}")
 case $action in
   start)
     for server in "${SERVERS[@]}"; do "$HERE/$server.sh" start; done
     ;;
+  run) run "${@:2}" ;;
   stop | status | env | wipe) each "$action" "${SERVERS[@]}" ;;
   *)
     sed -n '2,/^set -euo/p' "$0" | sed '$d; s/^# \{0,1\}//'

@@ -52,6 +52,8 @@ class RealBacking:
         file.write_text(json.dumps({s: {"role_id": r.role_id, "secret_id": r.secret_id} for s, r in roles.items()}))
 
     async def stop(self) -> None:
+        if missing_servers(self.store):
+            return  # nothing was made
         async with aiohttp.ClientSession() as http:
             for path in (f"vhosts/{self.name}", *(f"users/{self._user(service)}" for service in self._passwords)):
                 async with http.delete(self._management(path)) as answer:
