@@ -4,8 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 LOCAL  := deploy/local/all.sh
 BACKENDS ?= embedded
-# Real servers are those that the environment names, else our own, for as long as it takes.
-ON     := $(if $(filter real,$(BACKENDS)),$(if $(INDACO_TEST_AMQP),,$(LOCAL) run))
+# $(call on,SERVER...) before a command: what BACKENDS=real needs and the environment does not name is ours, for as long as it takes
+on      = $(if $(filter real,$(BACKENDS)),$(if $(INDACO_TEST_MONGODB),,$(LOCAL) run $(1) --))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test protocol check fix bench chaos contracts docs image ci clean
@@ -26,7 +26,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 
 demo: setup ## Show the main job on this machine, in a minute (BACKENDS=embedded|real)
 	@-test -z "$(INDACO_DEMO_IMAGE)" || deploy/docker/vm-image.sh
-	@$(ON) $(BIN)/python scripts/demo.py --backends $(BACKENDS)
+	@$(call on,rabbitmq mongo openbao docker) $(BIN)/python scripts/demo.py --backends $(BACKENDS)
 
 up: setup ## Run the whole federation until Ctrl-C, data in ./data
 	@$(BIN)/indaco run --log console
@@ -53,7 +53,7 @@ bench: setup ## Measure against raw limits; table and build/bench.json (ONLY=nam
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 chaos: setup ## Kill it again and again; the books must balance (SEED= KILLS= DEPLOYMENTS= BACKENDS=)
-	@$(ON) $(BIN)/python -m tests.chaos --backends $(BACKENDS) --seed $${SEED:-1} --kills $${KILLS:-30} --deployments $${DEPLOYMENTS:-200}
+	@$(call on,mongo openbao) $(BIN)/python -m tests.chaos --backends $(BACKENDS) --seed $${SEED:-1} --kills $${KILLS:-30} --deployments $${DEPLOYMENTS:-200}
 
 contracts: setup ## Write JSON Schemas, examples and AsyncAPI of all messages anew
 	@$(BIN)/python scripts/contracts.py

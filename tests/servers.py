@@ -89,7 +89,7 @@ def _on_this_machine(server: Server, stack: ExitStack) -> Values | None:
     folder = Path(tempfile.mkdtemp(prefix="indaco-test-", dir="/var/tmp"))
     folder.chmod(0o755)  # a broker has a user of its own
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    environment = {**os.environ, "INDACO_LOCAL": str(folder), "INDACO_PORTS": str(_free_block())}
+    environment = {**os.environ, "INDACO_LOCAL": str(folder), "INDACO_PORTS": str(free_block())}
 
     def run(action: str) -> str:
         command = [str(LOCAL / server.script), action]
@@ -110,7 +110,7 @@ def _on_this_machine(server: Server, stack: ExitStack) -> Values | None:
     return {name: value for name, _, value in pairs}
 
 
-def _free_block() -> int:
+def free_block() -> int:
     """Return the first of 40 ports in a row on which nobody listens, below those that the kernel gives out."""
     while True:
         first = 20_000 + secrets.randbelow(280) * 40

@@ -2,7 +2,7 @@
 # All servers that Indaco's tests can use, on this machine: RabbitMQ, MongoDB's protocol, OpenBao, OpenID Connect, Docker.
 #
 #   all.sh start | stop | status | env | wipe [SERVER...]    (default: rabbitmq mongo openbao oidc docker)
-#   all.sh run COMMAND [ARGUMENT...]                         with these servers; those that did not run before are stopped after it
+#   all.sh run SERVER... -- COMMAND [ARGUMENT...]            tell the command where they are; stop, after it, those that were stopped before
 #
 # eval "$(deploy/local/all.sh env)" tells the tests where they are. "status" fails if one of them is not running.
 set -euo pipefail
@@ -19,32 +19,41 @@ each() {
   return "$failed"
 }
 
-STARTED=()
+usage() {
+  sed -n '2,/^set -euo/p' "$0" | sed '$d; s/^# \{0,1\}//'
+  exit 2
+}
 
-# run COMMAND ARGUMENT...: a server that cannot run here is left out; a command that needs it says so
+# run SERVER... -- COMMAND...: a server that cannot run here is left out; a command that needs it says so
+STARTED=()
 run() {
-  local server
+  local server status
+  SERVERS=()
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    SERVERS+=("$1")
+    shift
+  done
+  [ $# -gt 1 ] || usage
   trap 'each stop "${STARTED[@]}" >&2' EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
   for server in "${SERVERS[@]}"; do
-    "$HERE/$server.sh" status >/dev/null 2>&1 || STARTED+=("$server")
+    status=0
+    "$HERE/$server.sh" status >/dev/null 2>&1 || status=$?
+    [ "$status" -ne 3 ] || STARTED+=("$server")
     "$HERE/$server.sh" start >&2 || true
   done
   eval "$(each env "${SERVERS[@]}" || true)"
-  "$@"
+  "${@:2}"
 }
 
 action=${1:-}
-[ $# -lt 2 ] || [ "$action" = run ] || SERVERS=("${@:2}")
+[ $# -lt 2 ] || SERVERS=("${@:2}")
 case $action in
   start)
     for server in "${SERVERS[@]}"; do "$HERE/$server.sh" start; done
     ;;
   run) run "${@:2}" ;;
   stop | status | env | wipe) each "$action" "${SERVERS[@]}" ;;
-  *)
-    sed -n '2,/^set -euo/p' "$0" | sed '$d; s/^# \{0,1\}//'
-    exit 2
-    ;;
+  *) usage ;;
 esac
