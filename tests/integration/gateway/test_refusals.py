@@ -2,15 +2,15 @@
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.corpus import ABSENT, CORPUS
 
 from .world import COMPOSE, VM, World
 
-CORPUS = Path(os.environ.get("INDACO_CORPUS") or "/nonexistent") / "tosca" / "hostile"
+HOSTILE = sorted((CORPUS / "hostile").glob("*.yaml"))
 JSON = {"Content-Type": "application/json"}
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
@@ -165,12 +165,10 @@ async def test_hostile_templates_cost_little_and_leave_nothing(world: World, tex
     assert pointers(await refused(world, json={"template": text, "userGroup": "cms"})) == {"/template"}
 
 
-@pytest.mark.parametrize(
-    "file", sorted(CORPUS.glob("*.yaml")) or [None], ids=lambda file: file.stem if file else "none"
-)
+@pytest.mark.parametrize("file", HOSTILE or [None], ids=lambda file: file.stem if file else "none")
 async def test_hostile_templates_of_the_corpus_are_refused(world: World, file: Path | None) -> None:
     if file is None:
-        pytest.skip("corpus: the public templates are not here (INDACO_CORPUS)")
+        pytest.skip(ABSENT)
     await refused(world, json={"template": file.read_text(), "userGroup": "cms"})
 
 

@@ -1,15 +1,13 @@
 """Builders for TOSCA tests: a template with one machine, of which a test says only what it is about."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from tests.corpus import ABSENT, CORPUS, REPOSITORY
 
 from indaco_tosca import TemplateError
-
-ROOT = Path(__file__).parents[3]
 
 
 def _template(*, server: Mapping = {}, nodes: Mapping = {}, version: str = "tosca_simple_yaml_1_3", **rest) -> str:
@@ -40,12 +38,11 @@ def problems() -> Callable[..., dict[str, str]]:
 @pytest.fixture(scope="session")
 def corpus() -> Path:
     """The folder of public templates, where there is one."""
-    folder = Path(os.environ.get("INDACO_CORPUS") or ROOT.parent / "shared" / "corpus") / "tosca"
-    if not folder.is_dir():
-        pytest.skip("corpus: the public templates are not here (INDACO_CORPUS)")
-    return folder
+    if not CORPUS.is_dir():
+        pytest.skip(ABSENT)
+    return CORPUS
 
 
 @pytest.fixture(scope="session")
 def examples() -> Path:
-    return ROOT / "examples" / "templates"
+    return REPOSITORY / "examples" / "templates"
