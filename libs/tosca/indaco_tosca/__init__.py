@@ -2,8 +2,10 @@
 
 from indaco_tosca.errors import Problem, TemplateError
 from indaco_tosca.model import (
+    Configurator,
     ImportResolver,
     Input,
+    Kind,
     LateValue,
     Output,
     PlacementHint,
@@ -18,10 +20,13 @@ from indaco_tosca.model import (
 from indaco_tosca.outcome import outputs
 from indaco_tosca.parser import parse
 from indaco_tosca.planner import plan
+from indaco_tosca.recipes import first_boot
 
 __all__ = [
+    "Configurator",
     "ImportResolver",
     "Input",
+    "Kind",
     "LateValue",
     "Output",
     "PlacementHint",
@@ -34,6 +39,7 @@ __all__ = [
     "Template",
     "TemplateError",
     "Volume",
+    "first_boot",
     "outputs",
     "parse",
     "plan",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from indaco_tosca.positions import Place, nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,15 +13,24 @@ class Problem:
     """One defect of a template, of an input or of an import.
 
     ``path`` is a JSON pointer into the template ("/topology_template/inputs/x"), or "/inputs/<name>" for a value that
-    the caller gave. ``line`` and ``column`` count from 1; both are 0 where the problem has no place in the text.
+    the caller gave. ``place`` is asked for line and column only when somebody wants them.
     """
 
     code: str
     path: str
-    line: int
-    column: int
     message: str
     hint: str = ""
+    place: Place = field(default=nowhere, compare=False, repr=False)
+
+    @property
+    def line(self) -> int:
+        """From 1; 0 where the problem has no place in the text."""
+        return self.place()[0]
+
+    @property
+    def column(self) -> int:
+        """From 1; 0 where the problem has no place in the text."""
+        return self.place()[1]
 
 
 class TemplateError(Exception):

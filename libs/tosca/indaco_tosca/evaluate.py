@@ -153,7 +153,7 @@ class Evaluator:
     def _get_property(self, words: list[object], owner: str) -> object:
         entity, name, rest = _split(words)
         node = self._entity(entity, owner, name)
-        node_type = self.template.types.node(node.type)
+        node_type = node.definition
         where = f"the property {name!r} of {node.name!r}"
         if name in node_type.properties or name in node.properties:
             return self._found(self.property(node, name), rest, where)
@@ -170,7 +170,7 @@ class Evaluator:
     def _behind(self, target: Node, words: list[object], where: str) -> object:
         """Return a property of a requirement's target: of one of its capabilities, else of the node itself."""
         name = source_text(words[0])
-        target_type = self.template.types.node(target.type)
+        target_type = target.definition
         if name in target_type.properties:
             return self._found(self.property(target, name), words[1:], where)
         for capability, definition in target_type.capabilities.items():
@@ -184,8 +184,8 @@ class Evaluator:
     def _entity(self, entity: str, owner: str, name: str) -> Node:
         if entity == "HOST":
             for host in self.topology.hosts_of(owner):
-                host_type = self.template.types.node(host.type)
-                if any(name in group for group in (host_type.properties, host_type.attributes, host_type.capabilities)):
+                kind = host.definition
+                if any(name in group for group in (kind.properties, kind.attributes, kind.capabilities)):
                     return host
             raise EvaluationError(f"no host of {owner!r} has {name!r}")
         found = self.template.nodes.get(owner if entity == "SELF" else entity)
@@ -225,18 +225,17 @@ class Evaluator:
         self._active.append(key)
         try:
             value, touched = self.evaluate(assigned.get(name), owner=node.name)
-            definition = self.definition(node, name, capability=key[1])
-            if (value is None or value is ABSENT) and definition:
-                value, touched = self.evaluate(definition.default, owner=node.name)
+            if value is None or value is ABSENT:
+                definition = self.definition(node, name, capability=key[1])
+                value, touched = self.evaluate(definition.default if definition else None, owner=node.name)
         finally:
             self._active.pop()
         return (ABSENT if value is None else value), touched, self._work - before
 
     def definition(self, node: Node, name: str, *, capability: str = "") -> PropertyDefinition | None:
-        node_type = self.template.types.node(node.type)
         if not capability:
-            return node_type.properties.get(name)
-        found = node_type.capabilities.get(capability)
+            return node.definition.properties.get(name)
+        found = node.definition.capabilities.get(capability)
         return found.properties.get(name) if found else None
 
     # ── attributes ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,7 +252,7 @@ class Evaluator:
             return None
         if isinstance(value, str) and rest:
             value = [value]
-        definition = self.template.types.node(node.type).attributes.get(name)
+        definition = node.definition.attributes.get(name)
         is_single = definition is not None and definition.schema.type == "string"
         if isinstance(value, list) and is_single and not rest:
             rest = [0]

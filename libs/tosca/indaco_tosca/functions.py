@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from indaco_tosca.load import Path
+from indaco_tosca.positions import Path
 
 FUNCTIONS: Final = frozenset({
     "get_input", "get_property", "get_attribute", "concat", "join", "token",
@@ -31,7 +31,9 @@ def calls_in(value: object, path: Path = ()) -> Iterator[tuple[str, object, Path
         call = call_of(current)
         if call:
             yield (*call, (*at, call[0]))
+        pairs: Iterable[tuple[str | int, object]] = ()
         if isinstance(current, dict):
-            waiting.extend((item, (*at, key)) for key, item in current.items())
+            pairs = current.items()
         elif isinstance(current, list):
-            waiting.extend((item, (*at, index)) for index, item in enumerate(current))
+            pairs = enumerate(current)
+        waiting.extend((item, (*at, key)) for key, item in pairs if isinstance(item, dict | list))

@@ -40,7 +40,7 @@ def read_inputs(raw: object, metadata: Mapping[str, object], types: TypeSet, rep
             report.error("bad-structure", path, "an input must be a map with a type")
             continue
         content = as_map(definition)
-        for key in content.keys() - _KEYS:
+        for key in sorted(content.keys() - _KEYS):
             report.warn("unknown-key", (*path, key), f"an input has no key {key!r}; it is ignored")
         schema = read_schema(content)
         _check_schema(schema, content, types, report, path)
@@ -98,7 +98,7 @@ def bind_inputs(
 
     A null counts as not given. A secret in ``absent_secrets`` that is not given is bound to a placeholder.
     """
-    for name in given.keys() - template.inputs.keys():
+    for name in sorted(given.keys() - template.inputs.keys(), key=str):
         message = f"the template has no input {str(name)[:80]!r}"
         report.error("unknown-input", ("inputs", str(name)), message, known(template.inputs))
     if not _is_bounded(given):
@@ -138,7 +138,7 @@ def without_values(problems: tuple[Problem, ...], template: Template) -> tuple[P
     """Return problems with the message of those about secret inputs made silent about the value."""
     secret = {f"/inputs/{name}" for name, declared in template.inputs.items() if declared.secret}
     return tuple(
-        Problem(p.code, p.path, p.line, p.column, "the value of this secret input is not valid", "")
+        Problem(p.code, p.path, "the value of this secret input is not valid", place=p.place)
         if any(p.path == path or p.path.startswith(path + "/") for path in secret) and p.code != "input-required"
         else p
         for p in problems

@@ -1,37 +1,51 @@
 """Where types come from: the bundled library, and the imports of a template through an injected resolver.
 
 An import is only a key here; nothing is fetched. What the resolver does not have is taken from the bundled library if
-the file name is one that INDIGO templates import, because its types are always present.
+the file name is one that INDIGO templates import. The core of that library is always present; its families are where an
+import or all of them are missing, so that a template whose imports are there is read by them alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from importlib.resources import files
 from ipaddress import ip_address
+from pkgutil import get_data
+from posixpath import dirname, normpath
 from threading import Lock
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from indaco_tosca.errors import TemplateError
-from indaco_tosca.load import MAX_TYPES_BYTES, Document, Path, load
+from indaco_tosca.load import MAX_TYPES_BYTES, Document, load
 from indaco_tosca.model import ImportResolver
+from indaco_tosca.positions import Path
 from indaco_tosca.report import Report
 from indaco_tosca.tree import as_map, as_text, single_maps
 from indaco_tosca.typeset import SECTIONS, TypeSet
 
+_CORE_FILES: Final = ("normative.yaml", "indigo.yaml", "docker.yaml", "indaco.yaml")
+_FAMILY_FILES: Final = ("containers.yaml", "clusters.yaml", "kubernetes.yaml", "services.yaml", "applications.yaml")
 BUNDLED_NAMES: Final = frozenset({
-    "basic_types.yaml", "custom_types.yaml", "docker_types.yaml", "normative.yaml", "indigo.yaml", "docker.yaml",
+    *_CORE_FILES, *_FAMILY_FILES,
+    # what the public repositories of INDIGO, INFN Cloud, Laniakea, DODAS and GRyCAP call the files of these types
+    "custom_types.yaml", "basic_types.yaml", "cluster_basic_types.yaml", "docker_types.yaml",
+    "docker_runtime_types.yaml", "mesos_types.yaml", "kubernetes_types.yaml", "htcondor_types.yaml",
+    "htcondor_mini_types.yaml", "spark_types.yaml", "jupyter_types.yaml", "iam_types.yaml", "elastic_types.yaml",
+    "elasticstack_types.yaml", "storage_apps_types.yaml", "laniakea_types.yaml", "c-scale_openeo.yaml",
+    "dodas_types.yml", "htc_type.yml", "cms_htc_type.yml", "spark_type.yml", "jupyter_type.yml", "grafana_type.yml",
+    "ml_infn_type.yml", "pip_manager_type.yml",
 })  # fmt: skip
-_BUNDLED_FILES: Final = ("normative.yaml", "indigo.yaml", "docker.yaml")
+_CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
+_HEADING: Final = re.compile(r"^(?P<section>\w+):|^  (?P<name>[\w.-]+):", re.MULTILINE)
 MAX_IMPORTS: Final = 20
 MAX_IMPORT_DEPTH: Final = 5
 MAX_IMPORT_BYTES: Final = 4 * 1024 * 1024
-_KEPT_SETS: Final = 32
+_KEPT_SETS: Final = 64
 _KEYWORDS: Final = frozenset({"file", "repository", "namespace_prefix", "namespace_uri"})
 
 
@@ -43,21 +57,69 @@ class ImportedTypes:
     missing: tuple[str, ...] = ()
 
 
+class _Definitions(Mapping[str, object]):
+    """One section of the bundled files. Each definition is read when it is first asked for.
+
+    Reading all of them takes longer than a whole process may, and a template names a tenth of them at most.
+    """
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self._read: dict[str, object] = {}
+
+    def __getitem__(self, name: str) -> object:
+        if name not in self._read:
+            self._read[name] = as_map(load(self.texts[name]).value)[name]
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@lru_cache(maxsize=1)
+def core() -> TypeSet:
+    """Return the part of the bundled library that every template sees, whatever it imports."""
+    return TypeSet(_definitions(_CORE_FILES))
+
+
 @lru_cache(maxsize=1)
 def bundled() -> TypeSet:
-    """Return the bundled library, read once for each process."""
-    folder = files("indaco_tosca").joinpath("types")
-    documents = [load(folder.joinpath(name).read_bytes(), max_bytes=MAX_TYPES_BYTES) for name in _BUNDLED_FILES]
-    return TypeSet(_merged([as_map(document.value) for document in documents]))
+    """Return the whole bundled library, one for each process."""
+    return TypeSet(_definitions(_FAMILY_FILES), core())
 
 
-def import_types(document: Document, resolve: ImportResolver | None, report: Report) -> ImportedTypes:
+def _definitions(names: tuple[str, ...]) -> dict[str, _Definitions]:
+    sections = {section: _Definitions() for section in SECTIONS}
+    for file in names:
+        content = get_data("indaco_tosca", f"types/{file}") or b""
+        for section, name, text in _cut(content.decode()):
+            sections[section].texts[name] = text
+    return sections
+
+
+def _cut(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield section, name and text of each definition of a bundled file, in which only headings stand that far left."""
+    headings = list(_HEADING.finditer(text))
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    section = ""
+    for heading, end in zip(headings, ends, strict=True):
+        section = heading["section"] or section
+        if heading["name"] and section in SECTIONS:
+            yield section, heading["name"], text[heading.start() : end]
+
+
+def import_types(
+    document: Document, resolve: ImportResolver | None, report: Report, *, base: str = ""
+) -> ImportedTypes:
     """Return the types of a template's imports; what is wrong with an import goes to the report."""
     closure = _Closure(resolve, report)
-    closure.visit(as_map(document.value), base="", depth=0, path=("imports",))
-    if not closure.texts:
-        return ImportedTypes(bundled(), tuple(closure.missing))
-    return ImportedTypes(_compiled(tuple(closure.digests), closure.texts), tuple(closure.missing))
+    closure.visit(as_map(document.value), base=base, depth=0, path=("imports",))
+    below = core() if closure.is_whole else bundled()
+    types = _compiled(tuple(closure.digests), closure.texts, below) if closure.texts else below
+    return ImportedTypes(types, tuple(closure.missing))
 
 
 @dataclass(slots=True)
@@ -69,16 +131,18 @@ class _Closure:
     texts: list[Mapping[str, object]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    is_whole: bool = True
     _seen: set[str] = field(default_factory=set)
     _bytes: int = 0
 
     def visit(self, content: Mapping[str, object], *, base: str, depth: int, path: Path) -> None:
-        for name, where in _imports(content):
+        for name, where in imports_in(content):
             place = (*path, *where) if depth == 0 else path
-            full = _joined(base, name) if base else name
-            refusal = _refusal(full)
+            full = joined(base, name) if base else name
+            refusal = refusal_of(full)
             if refusal:
-                self.report.error("import-not-allowed", place, f"the import {full[:200]!r} {refusal}")
+                shown = _CREDENTIALS.sub("//", full)[:200]
+                self.report.error("import-not-allowed", place, f"the import {shown!r} {refusal}")
             elif full not in self._seen:
                 self._seen.add(full)
                 self._take(full, depth=depth, path=place)
@@ -100,7 +164,7 @@ class _Closure:
             )
             return
         try:
-            content = _loaded_types(data)
+            content = loaded_types(data)
         except TemplateError as error:
             first = error.problems[0]
             message = f"the import {name[:200]!r} cannot be read: {first.message} (line {first.line})"
@@ -111,6 +175,7 @@ class _Closure:
         self.digests.append(sha256(data).hexdigest())
 
     def _miss(self, name: str, path: Path) -> None:
+        self.is_whole = False
         if name.rsplit("/", 1)[-1] in BUNDLED_NAMES:
             return
         self.missing.append(name)
@@ -124,24 +189,31 @@ class _Closure:
 
 
 @lru_cache(maxsize=_KEPT_SETS)
-def _loaded_types(data: bytes) -> Mapping[str, object]:
-    return as_map(load(data, max_bytes=MAX_TYPES_BYTES, allow_duplicates=True).value)
+def loaded_types(data: bytes) -> Mapping[str, object]:
+    """Return what a text of types says, read once for each content. Raises: TemplateError."""
+    return as_map(load(data, max_bytes=MAX_TYPES_BYTES).value)
 
 
-_sets: OrderedDict[tuple[str, ...], TypeSet] = OrderedDict()
+_sets: OrderedDict[tuple[tuple[str, ...], TypeSet], TypeSet] = OrderedDict()
 _sets_lock = Lock()
 
 
-def _compiled(digests: tuple[str, ...], texts: list[Mapping[str, object]]) -> TypeSet:
-    """Return the shared type set of a closure, by the digests of its texts."""
+def _compiled(digests: tuple[str, ...], texts: list[Mapping[str, object]], base: TypeSet) -> TypeSet:
+    """Return the shared type set of a closure over a base, by the digests of its texts."""
+    key = digests, base
     with _sets_lock:
-        known = _sets.get(digests)
+        known = _sets.get(key)
         if known is None:
-            known = _sets[digests] = TypeSet(_merged(texts), bundled())
+            known = _sets[key] = TypeSet(_merged(texts), base)
             if len(_sets) > _KEPT_SETS:
                 _sets.popitem(last=False)
-        _sets.move_to_end(digests)
+        _sets.move_to_end(key)
         return known
+
+
+def cached_sets() -> int:
+    """Return how many type sets of import closures this process keeps."""
+    return len(_sets)
 
 
 def _merged(texts: list[Mapping[str, object]]) -> dict[str, dict[str, object]]:
@@ -152,7 +224,7 @@ def _merged(texts: list[Mapping[str, object]]) -> dict[str, dict[str, object]]:
     return merged
 
 
-def _imports(content: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
+def imports_in(content: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
     """Yield the name of each import in any of the forms in use, with its path under "imports"."""
     imports = content.get("imports")
     entries: list[tuple[object, Path]] = []
@@ -176,17 +248,20 @@ def _entries(item: object, index: int) -> list[tuple[object, Path]]:
 def _in_repository(content: Mapping[str, object], repository: str, file: str) -> str:
     known = as_map(content.get("repositories")).get(repository) if repository else None
     url = known if isinstance(known, str) else as_text(as_map(known).get("url"))
-    return _joined(url if url.endswith("/") else url + "/", file) if url else file
+    return joined(url if url.endswith("/") else url + "/", file) if url else file
 
 
-def _joined(base: str, name: str) -> str:
+def joined(base: str, name: str) -> str:
+    """Return a name relative to a URL or to a path, where it may not begin at the root."""
+    if "://" in name or ("://" not in base and name.startswith(("/", "\\"))):
+        return name
     try:
-        return urljoin(base, name)
+        return urljoin(base, name) if "://" in base else normpath(f"{dirname(base)}/{name}" if dirname(base) else name)
     except ValueError:
         return name
 
 
-def _refusal(name: str) -> str:
+def refusal_of(name: str) -> str:
     """Return why an import is refused whatever the resolver says, or nothing."""
     try:
         parts = urlsplit(name)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
 from indaco_tosca.errors import Problem
 
 if TYPE_CHECKING:
-    from indaco_tosca.load import Document, Path
+    from indaco_tosca.load import Document
+    from indaco_tosca.positions import Path
     from indaco_tosca.schema import Constraint, Schema
-    from indaco_tosca.typeset import TypeSet
+    from indaco_tosca.typeset import NodeType, TypeSet
+
+MIB: Final = 1024**2
+GIB: Final = 1024**3
 
 ImportResolver = Callable[[str], str | bytes | None]
 """Gives the text of an import by its name or URL, or None if it has none; the only door to the outside."""
@@ -67,10 +72,11 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node template as written: values may still contain functions."""
+    """A node template as written: values may still contain functions. ``type`` is the full name of ``definition``."""
 
     name: str
     type: str
+    definition: NodeType = field(repr=False)
     properties: Mapping[str, object]
     capabilities: Mapping[str, Mapping[str, object]]
     requirements: tuple[Requirement, ...]
@@ -122,9 +128,9 @@ class PortRule:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A block device for each instance of a node; ``size_gib`` is 0 if an existing ``volume_id`` is attached."""
+    """A block device for each instance of a node; ``size_bytes`` is 0 if an existing ``volume_id`` is attached."""
 
-    size_gib: int
+    size_bytes: int
     mount: str
     name: str = ""
     volume_id: str = ""
@@ -133,47 +139,90 @@ class Volume:
     fs_type: str = "ext4"
     type: str = ""
 
+    @property
+    def size_gib(self) -> int:
+        """Rounded up, as sites sell it."""
+        return -(-self.size_bytes // GIB)
+
+
+class Kind(StrEnum):
+    """What a node of a plan is made of at a site."""
+
+    MACHINE = "machine"
+    CONTAINER = "container"
+    BUCKET = "bucket"
+
+
+class Configurator(StrEnum):
+    """Who installs a component: the machine itself at its first boot, an external service, or nobody, as there is nothing to do."""
+
+    CLOUD_INIT = "cloud-init"
+    ANSIBLE = "ansible"
+    NONE = "none"
+
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """A component hosted on a machine; ``is_native`` if the node's ``user_data`` installs it without a configurator."""
+    """A component hosted on a machine.
+
+    ``level`` counts from 1: components of one level can be configured at the same time, after all those of lower ones.
+    """
 
     node: str
     type: str
     properties: Mapping[str, object] = field(repr=False)
-    is_native: bool = False
+    by: Configurator = Configurator.NONE
+    level: int = 1
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the ``user_data`` of the machine installs it."""
+        return self.by is Configurator.CLOUD_INIT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanNode:
-    """One group of equal machines. Sizes are minima, and 0 or "" means that the template does not ask.
+    """One group of equal machines, a container, or a bucket. Sizes are minima, and 0 or "" means that the template does not ask.
 
     ``cpu_milli`` is thousandths of a virtual CPU; ``memory_mib`` and ``disk_gib`` are rounded up. ``secrets`` names the
     secret inputs that ``user_data`` or ``software`` depend on: both must be handled as secrets if it is not empty, and
-    ``user_data`` is empty as long as the value of one of them is absent.
+    ``user_data`` is empty as long as the value of one of them is absent. With ``is_late`` it is empty too, since it needs
+    attributes of ``dependencies``: :func:`indaco_tosca.first_boot` makes it once these run.
     """
 
     name: str
     type: str
-    count: int
-    cpu_milli: int
-    memory_mib: int
-    disk_gib: int
-    gpus: int
-    gpu_model: str
-    public_ip: bool
-    instance_type: str
-    image: Mapping[str, str]
-    ports: tuple[PortRule, ...]
-    users: tuple[Mapping[str, object], ...] = field(repr=False)
-    volumes: tuple[Volume, ...]
-    software: tuple[Software, ...]
-    dns_name: str
-    user_data: str = field(repr=False)
-    dependencies: tuple[str, ...]
-    tags: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind = Kind.MACHINE
+    count: int = 1
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    gpus: int = 0
+    gpu_vendor: str = ""
+    gpu_model: str = ""
+    instance_type: str = ""
+    image: Mapping[str, str] = field(default_factory=dict)
+    public_ip: bool = False
     private_ip: bool = True
+    ports: tuple[PortRule, ...] = ()
+    dns_name: str = ""
+    users: tuple[Mapping[str, object], ...] = field(default=(), repr=False)
+    volumes: tuple[Volume, ...] = ()
+    software: tuple[Software, ...] = ()
+    user_data: str = field(default="", repr=False)
     secrets: frozenset[str] = frozenset()
+    is_late: bool = False
+    dependencies: tuple[str, ...] = ()
+    level: int = 1
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def memory_mib(self) -> int:
+        return -(-self.memory_bytes // MIB)
+
+    @property
+    def disk_gib(self) -> int:
+        return -(-self.disk_bytes // GIB)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from indaco_tosca.load import Path
 from indaco_tosca.model import Node, Requirement
+from indaco_tosca.positions import Path
 from indaco_tosca.report import Report, known
 from indaco_tosca.schema import PropertyDefinition
 from indaco_tosca.tree import as_map, as_text, single_maps
@@ -17,6 +17,7 @@ _KEYS = frozenset({
     "type", "description", "metadata", "properties", "attributes", "requirements", "capabilities", "artifacts",
     "interfaces", "directives", "node_filter", "copy",
 })  # fmt: skip
+_CAPABILITIES = frozenset({"scalable", "host", "os", "endpoint"})
 _RELATIONSHIPS = {
     "host": "tosca.relationships.HostedOn",
     "local_storage": "tosca.relationships.AttachesTo",
@@ -45,21 +46,29 @@ class NodeReader:
         if not isinstance(definition, dict) or not as_text(definition.get("type")):
             self.report.error("bad-structure", path, "a node template must be a map with a type")
             return None
-        for key in definition.keys() - _KEYS:
-            self.report.error("unknown-key", (*path, key), f"a node template has no key {key!r}")
+        self._check_keys(definition, path)
         type_name = as_text(definition.get("type"))
-        node_type = self._type(type_name, (*path, "type"))
+        found = self._type(type_name, (*path, "type"))
+        node_type = found or NodeType(type_name, (), {}, {}, {}, {}, is_known=False)
         node = Node(
             name,
-            node_type.name if node_type else type_name,
+            node_type.name,
+            node_type,
             as_map(definition.get("properties")),
             self._capabilities(definition.get("capabilities"), (*path, "capabilities")),
-            self._requirements(definition.get("requirements"), node_type, (*path, "requirements")),
+            self._requirements(definition.get("requirements"), found, (*path, "requirements")),
             as_map(definition.get("artifacts")),
         )
-        if node_type:
-            self._check(node, node_type, path)
+        if found:
+            self._check(node, found, path)
         return node
+
+    def _check_keys(self, definition: Mapping[str, object], path: Path) -> None:
+        for key in sorted(definition.keys() - _KEYS):
+            hint = (
+                f"write capabilities: {{{key}: {{properties: ...}}}}" if key in _CAPABILITIES else known(sorted(_KEYS))
+            )
+            self.report.error("unknown-key", (*path, key), f"a node template has no key {key[:80]!r}", hint)
 
     def _type(self, name: str, path: Path) -> NodeType | None:
         try:
@@ -67,7 +76,9 @@ class NodeReader:
         except UnknownType as error:
             parent = str(error.args[0])
             what = f"the node type {name!r}" if parent == name else f"{parent!r}, from which {name!r} derives,"
-            hint = f"not available: {', '.join(self.missing_imports)[:300]}" if self.missing_imports else ""
+            hint = "import the library that defines it; those of INDIGO are here: imports: [indigo.yaml]"
+            if self.missing_imports:
+                hint = f"not available: {', '.join(self.missing_imports)[:300]}"
             self.report.error("unknown-type", path, f"{what} is not known", hint)
             return None
         except TypeCycle as error:
@@ -83,7 +94,7 @@ class NodeReader:
             if not isinstance(content, dict | None):
                 self.report.error("bad-structure", (*path, name), "a capability must be a map with properties")
                 continue
-            for key in as_map(content).keys() - {"properties", "attributes", "occurrences", "directives"}:
+            for key in sorted(as_map(content).keys() - {"properties", "attributes", "occurrences", "directives"}):
                 hint = "put it under properties"
                 self.report.error("unknown-key", (*path, name, key), f"a capability has no key {key!r}", hint)
             capabilities[name] = as_map(as_map(content).get("properties"))

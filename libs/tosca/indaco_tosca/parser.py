@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Final
 
 from indaco_tosca.errors import Problem, pointer
 from indaco_tosca.inputs import read_inputs
 from indaco_tosca.library import import_types
-from indaco_tosca.load import Document, Path, load
+from indaco_tosca.load import Document, load
 from indaco_tosca.model import ImportResolver, Node, OutputDefinition, Policy, Template
 from indaco_tosca.nodes import NodeReader
+from indaco_tosca.positions import Path
 from indaco_tosca.references import ReferenceChecker, deployment_order
-from indaco_tosca.report import Report
+from indaco_tosca.report import Report, known
 from indaco_tosca.tree import as_list, as_map, as_text, single_maps
 from indaco_tosca.typeset import SECTIONS, TypeCycle, TypeSet, UnknownType
 
@@ -31,20 +32,20 @@ _TOPOLOGY_KEYS: Final = frozenset({
     "substitution_mappings", "workflows",
 })  # fmt: skip
 MAX_NODE_TEMPLATES: Final = 500  # 20 times the largest public one
-_PLACEMENT_KEYS: Final = frozenset({"sla_id", "region", "provider", "cloud_id", "availability_zone"})
 _UNSUPPORTED: Final = ("substitution_mappings", "workflows")
 
 
-def parse(text: str | bytes, *, resolve: ImportResolver | None = None) -> Template:
+def parse(text: str | bytes, *, resolve: ImportResolver | None = None, base: str = "") -> Template:
     """Return the template of a text.
 
+    ``base`` is the name of the text itself, against which relative imports are resolved: a path below some root, or a URL.
     Without a resolver the result is shared between calls with the same text; a template must not be changed. With one,
     only the types are shared, by the digests of what it gives; an exception of the resolver goes through.
     Raises: TemplateError, with all the problems that were found.
     """
     if resolve is None and len(text) < _CACHED_SIZE:
         return _parse_cached(text)
-    return _parse(text, resolve)
+    return _parse(text, resolve, base)
 
 
 _CACHED_SIZE: Final = 64 * 1024
@@ -55,16 +56,16 @@ def _parse_cached(text: str | bytes) -> Template:
     return _parse(text, None)
 
 
-def _parse(text: str | bytes, resolve: ImportResolver | None) -> Template:
+def _parse(text: str | bytes, resolve: ImportResolver | None, base: str = "") -> Template:
     document = load(text)
-    report = Report(document)
+    report = Report(document, document.duplicates)
     root = document.value
     if not isinstance(root, dict):
         report.error("bad-structure", (), "a template is a map with tosca_definitions_version and topology_template")
         report.raise_errors()
     content = as_map(root)
     _check_keys(content, report)
-    imported = import_types(document, resolve, report)
+    imported = import_types(document, resolve, report, base=base)
     types = _own_types(content, imported.types, report)
     template = _Reader(document, content, types, report, imported.missing).read()
     report.raise_errors()
@@ -82,15 +83,15 @@ def _check_keys(content: Mapping[str, object], report: Report) -> None:
         report.error(
             "version-unsupported", ("tosca_definitions_version",), message, "tosca_simple_yaml_1_0 to _1_3 are"
         )
-    for key in content.keys() - _KEYS:
+    for key in sorted(content.keys() - _KEYS):
         report.warn("unknown-key", (key,), f"a template has no key {key!r}; it is ignored")
-    if not isinstance(content.get("topology_template"), dict):
-        report.error("bad-structure", ("topology_template",), "topology_template is missing")
     topology = as_map(content.get("topology_template"))
-    for key in topology.keys() - _TOPOLOGY_KEYS:
+    for key in sorted(topology.keys() - _TOPOLOGY_KEYS):
         report.error("unknown-key", ("topology_template", key), f"a topology has no key {key!r}")
     for owner, path in ((content, ()), (topology, ("topology_template",))):
-        for key in owner.keys() & {"metadata", "inputs", "node_templates", "outputs", *SECTIONS}:
+        for key in sorted(
+            owner.keys() & {"metadata", "topology_template", "inputs", "node_templates", "outputs", *SECTIONS}
+        ):
             if not isinstance(owner[key], dict | None):
                 report.error("bad-structure", (*path, key), f"{key} must be a map")
 
@@ -197,9 +198,9 @@ class _Reader:
             definitions = self._types.properties("policy_types", kind)
         except (UnknownType, TypeCycle):
             return
-        for name in as_map(raw.get("properties")).keys() - definitions.keys() - _PLACEMENT_KEYS:
-            message = f"the policy type {kind} has no property {name[:80]!r}; it is ignored"
-            self._report.warn("unknown-property", (*path, "properties", name), message)
+        for name in sorted(as_map(raw.get("properties")).keys() - definitions.keys()):
+            message = f"the policy type {kind} has no property {name[:80]!r}"
+            self._report.error("unknown-property", (*path, "properties", name), message, known(definitions))
 
     def _check_references(
         self,
@@ -224,7 +225,7 @@ class _Reader:
         for key in _UNSUPPORTED:
             if self._topology.get(key):
                 path: Path = ("topology_template", key)
-                line, column = self._document.locate(path)
                 message = f"{key} can be read but not deployed"
-                found.append(Problem("unsupported-feature", pointer(path), line, column, message))
+                place = partial(self._document.locate, path)
+                found.append(Problem("unsupported-feature", pointer(path), message, place=place))
         return found

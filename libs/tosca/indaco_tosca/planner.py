@@ -1,14 +1,17 @@
-"""Make a plan: which machines a template asks for with given inputs, and in which order."""
+"""Make a plan: what a template asks for with given inputs, and in which order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from indaco_tosca.containers import bucket, container
 from indaco_tosca.errors import TemplateError
 from indaco_tosca.evaluate import CREDENTIAL, Evaluator
 from indaco_tosca.functions import calls_in
 from indaco_tosca.inputs import bind_inputs, without_values
 from indaco_tosca.model import (
+    Configurator,
+    Kind,
     LateValue,
     Node,
     PlacementHint,
@@ -17,14 +20,11 @@ from indaco_tosca.model import (
     SecretPlaceholder,
     Software,
     Template,
-    Volume,
 )
-from indaco_tosca.recipes import RecipeError, render, script, understands
+from indaco_tosca.recipes import understands, unknown_in, user_data
 from indaco_tosca.report import Report
 from indaco_tosca.resolved import NODES, Resolver, Values
 from indaco_tosca.resources import (
-    GIB,
-    MIB,
     addresses_of,
     endpoints_of,
     image_of,
@@ -33,10 +33,11 @@ from indaco_tosca.resources import (
     volumes_of,
 )
 from indaco_tosca.scalars import source_text
-from indaco_tosca.topology import BLOCK_STORAGE, COMPUTE, NETWORK, PORT, Topology
+from indaco_tosca.topology import Topology
 from indaco_tosca.tree import as_list
 
 _PLACEMENT = "tosca.policies.Placement"
+_PLAIN_SOFTWARE = "tosca.nodes.SoftwareComponent"
 
 
 def plan(template: Template, inputs: Mapping[str, object], *, absent_secrets: frozenset[str] = frozenset()) -> Plan:
@@ -71,7 +72,7 @@ def plan(template: Template, inputs: Mapping[str, object], *, absent_secrets: fr
 
 
 class _Planner:
-    """Plans the machines of one template."""
+    """Plans the nodes of one template."""
 
     def __init__(self, template: Template, resolver: Resolver) -> None:
         self._template = template
@@ -80,31 +81,40 @@ class _Planner:
         self._topology: Topology = resolver.evaluator.topology
 
     def nodes(self) -> tuple[PlanNode, ...]:
-        machines = self._topology.of_type(COMPUTE)
-        if not machines:
-            message = "the template has no machine: no node whose type derives from tosca.nodes.Compute"
+        planned: dict[str, PlanNode] = {}
+        for name in self._template.order:
+            node = self._template.nodes[name]
+            match self._topology.kind_of(node):
+                case Kind.MACHINE:
+                    planned[name] = self._machine(node)
+                case Kind.CONTAINER:
+                    planned[name] = container(node, self._resolver)
+                case Kind.BUCKET:
+                    planned[name] = bucket(node, self._resolver)
+        if not planned:
+            message = "the template has no machine, container or bucket: nothing of it runs anywhere by itself"
             self._report.error("nothing-to-deploy", NODES, message)
-        planned = {machine.name: self._node(machine) for machine in machines}
         self._warn_about_rest()
         return tuple(planned[name] for name in _in_order({name: node.dependencies for name, node in planned.items()}))
 
-    def _node(self, machine: Node) -> PlanNode:
+    def _machine(self, machine: Node) -> PlanNode:
         resolver = self._resolver
         hosted = self._topology.hosted_on(machine.name)
-        endpoints = endpoints_of([machine, *hosted], self._template.types, resolver)
+        endpoints = endpoints_of([machine, *hosted], resolver)
         host = resolver.capability(machine, "host")
         own = resolver.node(machine)
         is_public, is_private = addresses_of(machine, endpoints, resolver)
         volumes = volumes_of(machine, resolver)
-        software = tuple(self._software(node) for node in hosted)
+        software = tuple(self._software(node, machine) for node in hosted)
         return PlanNode(
             name=machine.name,
             type=machine.type,
             count=instance_count(machine, resolver),
             cpu_milli=round((host.number("num_cpus") or 0) * 1000),
-            memory_mib=host.size("mem_size", MIB),
-            disk_gib=host.size("disk_size", GIB),
+            memory_bytes=host.size("mem_size"),
+            disk_bytes=host.size("disk_size"),
             gpus=host.integer("num_gpus") or 0,
+            gpu_vendor=host.text("gpu_vendor"),
             gpu_model=host.text("gpu_model"),
             public_ip=is_public,
             instance_type=host.text("instance_type"),
@@ -114,11 +124,13 @@ class _Planner:
             volumes=volumes,
             software=software,
             dns_name=self._dns_name(machine, endpoints),
-            user_data=self._user_data(software, volumes),
+            user_data=user_data(machine.name, software, volumes, resolver),
             dependencies=self._dependencies(machine, hosted),
             tags={key: source_text(value) for key, value in own.mapping("tags").items()},
             private_ip=is_private,
             secrets=frozenset().union(*(resolver.node(node).secrets for node in hosted)) - {CREDENTIAL},
+            level=self._topology.level_of(machine.name),
+            is_late=any(component.is_native and _late_in(component.properties) for component in software),
         )
 
     def _dns_name(self, machine: Node, endpoints: list[tuple[str, Values]]) -> str:
@@ -126,36 +138,18 @@ class _Planner:
         names += [self._resolver.node(port).open_text("dns_name") for port, _ in self._topology.ports_of(machine.name)]
         return next((name for name in names if name), "")
 
-    def _software(self, node: Node) -> Software:
-        properties = self._resolver.node(node).found
-        is_late = any(isinstance(value, LateValue) for value in _unknown_in(properties))
-        is_native = understands(node) and not is_late
-        if not is_native and self._is_configured(node):
-            why = "its properties depend on attributes" if is_late else "there is no recipe for it"
+    def _software(self, node: Node, machine: Node) -> Software:
+        properties = dict(self._resolver.node(node).found)
+        by, level = Configurator.NONE, self._topology.level_of(node.name)
+        needs_itself = any(self._topology.machine_of(late.node) == machine.name for late in _late_in(properties))
+        if understands(node) and not needs_itself:
+            by = Configurator.CLOUD_INIT
+        elif node.artifacts or node.type != _PLAIN_SOFTWARE:
+            by = Configurator.ANSIBLE
+            why = "it needs attributes of its own machine" if needs_itself else "there is no recipe for it"
             message = f"{node.type} is not installed by the machine itself, for {why}; it needs a configuration service"
             self._report.warn("needs-configuration", (*NODES, node.name), message)
-        return Software(node.name, node.type, dict(properties), is_native)
-
-    def _is_configured(self, node: Node) -> bool:
-        return bool(node.artifacts) or node.type != "tosca.nodes.SoftwareComponent"
-
-    def _user_data(self, software: tuple[Software, ...], volumes: tuple[Volume, ...]) -> str:
-        parts: list[str] = []
-        for component in software:
-            if not component.is_native:
-                continue
-            if _unknown_in(component.properties):
-                return ""  # waits for a secret
-            path = (*NODES, component.node, "properties")
-            try:
-                parts.append(render(component, volumes))
-            except RecipeError as error:
-                tainted = self._resolver.node(self._template.nodes[component.node]).tainted
-                message = "the value, which depends on a secret input, cannot be used"
-                self._report.error(
-                    "bad-property", (*path, error.name), message if error.name in tainted else str(error)
-                )
-        return script(parts)
+        return Software(node.name, node.type, properties, by, level)
 
     def _dependencies(self, machine: Node, hosted: list[Node]) -> tuple[str, ...]:
         """Return the other machines that a machine, or what is on it, requires or reads an attribute of."""
@@ -163,35 +157,24 @@ class _Planner:
         for node in (machine, *hosted):
             names = [edge.target for edge in node.requirements if edge.target]
             values = [node.properties, *node.capabilities.values()]
-            for function, argument, _ in (call for value in values for call in calls_in(dict(value))):
+            for function, argument, _ in (call for value in values for call in calls_in(value)):
                 if function == "get_attribute" and as_list(argument):
                     names.append(str(as_list(argument)[0]))
             for name in names:
-                other = self._topology.machine_of(name) if name in self._template.nodes else ""
+                other = self._topology.planned_for(name) if name in self._template.nodes else ""
                 if other and other != machine.name:
                     needed[other] = None
         return tuple(needed)
 
     def _warn_about_rest(self) -> None:
         for node in self._template.nodes.values():
-            is_part = any(self._topology.is_a(node, kind) for kind in (BLOCK_STORAGE, NETWORK, PORT))
-            if not is_part and not self._topology.machine_of(node.name):
+            if not self._topology.belongs_to_something(node):
                 message = f"nothing is deployed for the node {node.name!r} of type {node.type}"
                 self._report.warn("not-deployed", (*NODES, node.name), message)
 
 
-def _unknown_in(properties: Mapping[str, object]) -> list[SecretPlaceholder | LateValue]:
-    found: list[SecretPlaceholder | LateValue] = []
-    waiting: list[object] = list(properties.values())
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, SecretPlaceholder | LateValue):
-            found.append(current)
-        elif isinstance(current, dict):
-            waiting.extend(current.values())
-        elif isinstance(current, list):
-            waiting.extend(current)
-    return found
+def _late_in(properties: Mapping[str, object]) -> list[LateValue]:
+    return [value for value in unknown_in(properties) if isinstance(value, LateValue)]
 
 
 def _in_order(dependencies: Mapping[str, tuple[str, ...]]) -> list[str]:

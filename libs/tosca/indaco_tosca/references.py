@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from indaco_tosca.functions import ENTITIES, calls_in
-from indaco_tosca.load import Path
 from indaco_tosca.model import Input, Node
+from indaco_tosca.positions import Path
 from indaco_tosca.report import Report, known
 from indaco_tosca.tree import as_list
-from indaco_tosca.typeset import TypeCycle, TypeSet, UnknownType
+from indaco_tosca.typeset import TypeSet
 
 
 class ReferenceChecker:
@@ -64,12 +64,9 @@ class ReferenceChecker:
 
     def _has(self, entity: str, name: str) -> bool:
         node = self._nodes.get(entity)
-        try:
-            node_type = self._types.node(node.type) if node else None
-        except (UnknownType, TypeCycle):
+        if node is None or not node.definition.is_known:
             return True
-        if node_type is None or node is None:
-            return True
+        node_type = node.definition
         members = (node_type.properties, node_type.attributes, node_type.capabilities, node_type.requirements)
         return any(name in group for group in members) or any(item.name == name for item in node.requirements)
 

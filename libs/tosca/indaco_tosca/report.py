@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from typing import Final
 
 from indaco_tosca.errors import Problem, TemplateError, pointer
-from indaco_tosca.load import Document, Path
+from indaco_tosca.load import Document
+from indaco_tosca.positions import Path, nowhere
 
 MAX_PROBLEMS: Final = 100  # a broken template of the largest size could otherwise answer with megabytes
 
@@ -22,10 +24,10 @@ def known(names: Iterable[str]) -> str:
 class Report:
     """The errors and warnings of one run over one document."""
 
-    def __init__(self, document: Document | None = None) -> None:
+    def __init__(self, document: Document | None = None, warnings: Iterable[Problem] = ()) -> None:
         self._document = document
         self._errors: list[Problem] = []
-        self._warnings: list[Problem] = []
+        self._warnings = list(warnings)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
@@ -50,7 +52,7 @@ class Report:
         if len(problems) >= MAX_PROBLEMS:
             return
         is_given = path[:1] == ("inputs",)  # by the caller: no part of the document
-        line, column = self._document.locate(path) if self._document and not is_given else (0, 0)
-        problem = Problem(code, pointer(path), line, column, message, hint)
+        place = partial(self._document.locate, path) if self._document and not is_given else nowhere
+        problem = Problem(code, pointer(path), message, hint, place)
         if problem not in problems:
             problems.append(problem)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from indaco_tosca.evaluate import ABSENT, EvaluationError, Evaluator
-from indaco_tosca.load import Path
+from indaco_tosca.functions import calls_in
 from indaco_tosca.model import LateValue, Node, SecretPlaceholder
+from indaco_tosca.positions import Path
 from indaco_tosca.report import Report
 from indaco_tosca.scalars import scalar_unit, source_text
 from indaco_tosca.schema import PropertyDefinition
+from indaco_tosca.typeset import TypeSet
 from indaco_tosca.values import Coercer
 
 NODES: Path = ("topology_template", "node_templates")
@@ -49,11 +51,11 @@ class Values:
         value = self._known(name)
         return value if isinstance(value, bool) else None
 
-    def size(self, name: str, unit: int) -> int:
-        """Return a size in units of so many bytes, rounded up; 0 if there is none."""
+    def size(self, name: str) -> int:
+        """Return a size in bytes, rounded up; 0 if there is none."""
         text = self.text(name)
         try:
-            return ceil(scalar_unit(text, "scalar-unit.size") / unit) if text else 0
+            return ceil(scalar_unit(text, "scalar-unit.size")) if text else 0
         except ValueError:
             return 0  # reported as wrong-type when it was coerced
 
@@ -87,6 +89,15 @@ class Values:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Defaults:
+    """What the properties of a type are where a template assigns none; found out once, and shared: nobody changes it."""
+
+    fixed: Mapping[str, object]  # canonical values
+    computed: tuple[str, ...]  # names of those that have functions or are not fit for their type
+    needed: tuple[str, ...]  # required, and without a default
+
+
 @dataclass(slots=True)
 class Resolver:
     """Resolves properties of nodes and capabilities, once each."""
@@ -100,11 +111,10 @@ class Resolver:
         self._coercer = Coercer(self.evaluator.template.types, self.report)
 
     def node(self, node: Node) -> Values:
-        definitions = self.evaluator.template.types.node(node.type).properties
-        return self._resolve(node, "", definitions, (*NODES, node.name, "properties"))
+        return self._resolve(node, "", node.definition.properties, (*NODES, node.name, "properties"))
 
     def capability(self, node: Node, name: str) -> Values:
-        found = self.evaluator.template.types.node(node.type).capabilities.get(name)
+        found = node.definition.capabilities.get(name)
         path = (*NODES, node.name, "capabilities", name, "properties")
         return self._resolve(node, name, found.properties if found else {}, path)
 
@@ -113,17 +123,28 @@ class Resolver:
     ) -> Values:
         key = (node.name, capability)
         if key not in self._cache:
-            found: dict[str, object] = {}
+            assigned = node.capabilities.get(capability, {}) if capability else node.properties
+            defaults = self._defaults(node.type, capability, definitions)
+            found = dict(defaults.fixed)
             tainted: dict[str, frozenset[str]] = {}
-            for name, definition in definitions.items():
-                value, touched = self._property(node, capability, definition, (*path, name))
+            for name in dict.fromkeys((*assigned, *defaults.computed)):
+                value, touched = self._property(node, capability, definitions[name], (*path, name))
                 if value is not ABSENT:
                     found[name] = value
                     tainted |= {name: touched} if touched else {}
-                elif definition.required and not definition.has_default:
+            for name in defaults.needed:
+                if name not in found:
                     self.report.warn("value-absent", (*path, name), f"the property {name!r} has no value")
             self._cache[key] = Values(found, path, self.report, tainted)
         return self._cache[key]
+
+    def _defaults(self, type_name: str, capability: str, definitions: Mapping[str, PropertyDefinition]) -> _Defaults:
+        types = self.evaluator.template.types
+        key = (type_name, capability)
+        made = types.derived.get(key)
+        if not isinstance(made, _Defaults):
+            made = types.derived[key] = _defaults(types, definitions)
+        return made
 
     def _property(
         self, node: Node, capability: str, definition: PropertyDefinition, path: Path
@@ -161,3 +182,19 @@ class Resolver:
                 found[name] = value
                 tainted |= {name: touched} if touched else {}
         return Values(found, path, self.report, tainted)
+
+
+def _defaults(types: TypeSet, definitions: Mapping[str, PropertyDefinition]) -> _Defaults:
+    fixed: dict[str, object] = {}
+    computed: list[str] = []
+    for name, definition in definitions.items():
+        if definition.default is None:
+            continue
+        report = Report()
+        value = Coercer(types, report).coerce(definition.default, definition.schema, (name,))
+        if report.has_errors or next(calls_in(definition.default), None):
+            computed.append(name)
+        else:
+            fixed[name] = value
+    needed = [name for name, definition in definitions.items() if definition.required and not definition.has_default]
+    return _Defaults(fixed, tuple(computed), tuple(needed))

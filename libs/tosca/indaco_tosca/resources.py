@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Final
 
-from indaco_tosca.load import Path
 from indaco_tosca.model import Node, PortRule, Volume
+from indaco_tosca.positions import Path
 from indaco_tosca.resolved import Resolver, Values
 from indaco_tosca.scalars import source_text
 from indaco_tosca.tree import as_map
-from indaco_tosca.typeset import TypeSet
 
-MIB: Final = 1024**2
-GIB: Final = 1024**3
 ANYWHERE: Final = "0.0.0.0/0"
 MAX_COUNT: Final = 1000  # a larger group is a slip of the keyboard, and would reserve a whole region
 _ENDPOINT: Final = "tosca.capabilities.Endpoint"
@@ -42,13 +39,13 @@ def image_of(node: Node, resolver: Resolver) -> Mapping[str, str]:
     return {key: os.text(key) for key in _IMAGE_KEYS if os.text(key)}
 
 
-def endpoints_of(nodes: list[Node], types: TypeSet, resolver: Resolver) -> list[tuple[str, Values]]:
+def endpoints_of(nodes: list[Node], resolver: Resolver) -> list[tuple[str, Values]]:
     """Return the endpoint capabilities of a machine and of the software on it."""
     return [
         (name, resolver.capability(node, name))
         for node in nodes
-        for name, definition in types.node(node.type).capabilities.items()
-        if types.is_a("capability_types", definition.type, _ENDPOINT)
+        for name, definition in node.definition.capabilities.items()
+        if _ENDPOINT in definition.lineage
     ]
 
 
@@ -86,13 +83,14 @@ def port_rules(endpoints: list[tuple[str, Values]], resolver: Resolver) -> tuple
         for key, spec in endpoint.mapping("ports").items():
             specs.append((key, dict(as_map(spec)), (*endpoint.path, "ports", key)))
         for key, spec, path in specs:
-            rule = _rule(key, spec, path, resolver)
+            rule = port_rule(key, spec, path, resolver)
             if rule:
                 rules.setdefault((rule.protocol, rule.port, rule.port_end, rule.remote_cidr), rule)
     return tuple(rules.values())
 
 
-def _rule(name: str, spec: Mapping[str, object], path: Path, resolver: Resolver) -> PortRule | None:
+def port_rule(name: str, spec: Mapping[str, object], path: Path, resolver: Resolver) -> PortRule | None:
+    """Return the opening that a PortSpec stands for; what is wrong with it goes to the report."""
     ranges = (spec.get("source_range"), spec.get("target_range"))
     span = next((item for item in ranges if isinstance(item, list) and len(item) == 2), None)  # noqa: PLR2004
     port = next((spec[key] for key in _PORT_KEYS if isinstance(spec.get(key), int)), None)
@@ -119,7 +117,7 @@ def volumes_of(node: Node, resolver: Resolver) -> tuple[Volume, ...]:
         relation = resolver.loose(edge.properties, node.name, (*edge.path, "relationship", "properties"))
         values = resolver.node(storage)
         volume = Volume(
-            values.size("size", GIB),
+            values.size("size"),
             relation.text("location"),
             storage.name,
             values.text("volume_id"),
@@ -128,7 +126,7 @@ def volumes_of(node: Node, resolver: Resolver) -> tuple[Volume, ...]:
             relation.text("fs_type") or "ext4",
             values.text("type"),
         )
-        if volume.size_gib or volume.volume_id or volume.snapshot_id:
+        if volume.size_bytes or volume.volume_id or volume.snapshot_id:
             volumes.append(volume)
         else:
             resolver.report.warn(

@@ -11,14 +11,14 @@ import re
 from decimal import Decimal
 from typing import Final
 
-_BOOLEANS: Final = {
+BOOLEANS: Final = {
     word: value
     for value, names in ((True, "yes true on"), (False, "no false off"))
     for name in names.split()
     for word in (name, name.title(), name.upper())
 }
-_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
-_NUMBER_START: Final = frozenset("0123456789+-.")
+NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+NUMBER_START: Final = frozenset("0123456789+-.")
 _INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)")
 _MAX_DIGITS: Final = 64  # no size, port or count is longer; a conversion of a long number takes quadratic time
@@ -38,11 +38,11 @@ class SourceFloat(float):
 
 def resolve_plain(text: str) -> object:
     """Return the value of an unquoted scalar."""
-    if text in _NULLS:
+    if text in NULLS:
         return None
-    if text in _BOOLEANS:
-        return _BOOLEANS[text]
-    if text[0] not in _NUMBER_START or len(text) > _MAX_DIGITS:
+    if text in BOOLEANS:
+        return BOOLEANS[text]
+    if text[0] not in NUMBER_START or len(text) > _MAX_DIGITS:
         return text
     if _INTEGER.fullmatch(text):
         return _integer(text)

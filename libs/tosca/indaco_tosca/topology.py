@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from indaco_tosca.model import Node, Requirement, Template
+from indaco_tosca.model import Kind, Node, Requirement, Template
 
 COMPUTE = "tosca.nodes.Compute"
 BLOCK_STORAGE = "tosca.nodes.BlockStorage"
 NETWORK = "tosca.nodes.network.Network"
 PORT = "tosca.nodes.network.Port"
+APPLICATION = "tosca.nodes.Container.Application"
+RUNTIME = "tosca.nodes.Container.Runtime"
+FUNCTION = "tosca.nodes.aisprint.FaaS.Function"
+BUCKET = "tosca.nodes.indigo.S3Bucket"
 HOSTED_ON = "tosca.relationships.HostedOn"
+_ORDERING = (HOSTED_ON, "tosca.relationships.DependsOn", "tosca.relationships.ConnectsTo")
 _MAX_HOSTS = 32
 
 
@@ -26,12 +31,38 @@ class Topology:
                 if requirement.target and self._is_host(requirement):
                     self._hosts.setdefault(node.name, requirement.target)
         self._hosted: dict[str, list[Node]] = {}
+        self._levels: dict[str, int] = {}
         for name in template.order:
+            below = [self._levels[edge.target] for edge in template.nodes[name].requirements if self._waits_for(edge)]
+            self._levels[name] = 1 + max(below, default=0)
             for host in self.hosts_of(name):
                 self._hosted.setdefault(host.name, []).append(template.nodes[name])
 
     def is_a(self, node: Node, type_name: str) -> bool:
-        return self._template.types.node(node.type).derives_from(type_name)
+        return node.definition.derives_from(type_name)
+
+    def kind_of(self, node: Node) -> Kind | None:
+        """Return what a node is at a site; None for what is a part of something else, or nothing."""
+        if self.is_a(node, COMPUTE):
+            return Kind.MACHINE
+        if self.is_a(node, BUCKET):
+            return Kind.BUCKET
+        is_container = self.is_a(node, APPLICATION) or self.is_a(node, FUNCTION)
+        return Kind.CONTAINER if is_container and not self.machine_of(node.name) else None
+
+    def planned_for(self, name: str) -> str:
+        """Return the node of the plan that a node is, or is a part of; empty if there is none."""
+        machine = self.machine_of(name)
+        return machine or (name if self.kind_of(self._nodes[name]) else "")
+
+    def belongs_to_something(self, node: Node) -> bool:
+        """Return whether a node is deployed, by itself or as a part of what is."""
+        is_part = any(self.is_a(node, kind) for kind in (BLOCK_STORAGE, NETWORK, PORT, RUNTIME))
+        return is_part or self.kind_of(node) is not None or bool(self.machine_of(node.name))
+
+    def level_of(self, name: str) -> int:
+        """Return when a node can be configured: 1, or after all that it is hosted on, depends on or connects to."""
+        return self._levels[name]
 
     def of_type(self, type_name: str) -> list[Node]:
         """Return the nodes of a type and of those that derive from it, in deployment order."""
@@ -59,8 +90,8 @@ class Topology:
         return ""
 
     def hosted_on(self, machine: str) -> list[Node]:
-        """Return the software on a machine, in deployment order."""
-        return self._hosted.get(machine, [])
+        """Return the software on a machine, in deployment order; a bucket is not on it, whatever its template says."""
+        return [node for node in self._hosted.get(machine, []) if not self.is_a(node, BUCKET)]
 
     def ports_of(self, machine: str) -> list[tuple[Node, Node | None]]:
         """Return the Port nodes bound to a machine, each with its network."""
@@ -80,6 +111,11 @@ class Topology:
 
     def _target(self, node: Node, requirement: str) -> str:
         return next((edge.target for edge in node.requirements if edge.name == requirement), "")
+
+    def _waits_for(self, requirement: Requirement) -> bool:
+        is_a = self._template.types.is_a
+        kinds = (is_a("relationship_types", requirement.relationship, kind) for kind in _ORDERING)
+        return bool(requirement.target) and any(kinds)
 
     def _is_host(self, requirement: Requirement) -> bool:
         types = self._template.types

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from indaco_tosca.load import Path
+from indaco_tosca.positions import Path
 
 _NOTHING: Mapping[str, object] = {}
 

@@ -28,7 +28,10 @@ _PREFIXES: Final = {
     "capability_types": ("tosca.capabilities.", "tosca.capabilities.network."),
     "relationship_types": ("tosca.relationships.", "tosca.relationships.network."),
     "data_types": ("tosca.datatypes.", "tosca.datatypes.network."),
+    "artifact_types": ("tosca.artifacts.",),
     "policy_types": ("tosca.policies.",),
+    "interface_types": ("tosca.interfaces.node.lifecycle.", "tosca.interfaces.relationship."),
+    "group_types": ("tosca.groups.",),
 }
 _MAX_LINEAGE: Final = 32
 
@@ -47,8 +50,11 @@ class TypeCycle(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CapabilityDefinition:
+    """``lineage`` is empty for a type that is not known."""
+
     name: str
     type: str
+    lineage: tuple[str, ...]
     properties: Mapping[str, PropertyDefinition]
 
 
@@ -71,6 +77,7 @@ class NodeType:
     capabilities: Mapping[str, CapabilityDefinition]
     requirements: Mapping[str, RequirementDefinition]
     is_abstract: bool = False
+    is_known: bool = True
 
     def derives_from(self, name: str) -> bool:
         return name in self.lineage
@@ -88,12 +95,17 @@ class DataType:
     entry: Schema | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TypeSet:
-    """Layered, lazily flattened type definitions; safe to share, because flattening is only a cache."""
+    """Layered, lazily flattened type definitions; safe to share, because flattening is only a cache.
+
+    ``derived`` is room for what others make of a type once, by the type's name and that of a capability or "".
+    """
 
     definitions: Mapping[str, Mapping[str, object]]
     base: TypeSet | None = None
+    derived: dict[tuple[str, str], object] = field(default_factory=dict, repr=False)
+    _lineages: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict, repr=False)
     _nodes: dict[str, NodeType] = field(default_factory=dict, repr=False)
     _data: dict[str, DataType] = field(default_factory=dict, repr=False)
 
@@ -117,15 +129,21 @@ class TypeSet:
 
     def lineage(self, section: str, name: str) -> tuple[str, ...]:
         """Return the names from a type to its root. Raises: UnknownType, TypeCycle."""
+        key = section, name
+        if key not in self._lineages:
+            self._lineages[key] = self._lineage(section, name)
+        return self._lineages[key]
+
+    def _lineage(self, section: str, name: str) -> tuple[str, ...]:
         if not name:
             raise UnknownType(name)
         names: list[str] = []
         current: str | None = name
         while current:
+            if section == "data_types" and current in PRIMITIVES:
+                return (*names, current)
             full = self.full_name(section, current)
             if full is None:
-                if section == "data_types" and current in PRIMITIVES:
-                    return (*names, current)
                 raise UnknownType(current)
             if full in names:
                 raise TypeCycle((*names[names.index(full) :], full))
@@ -190,12 +208,13 @@ class TypeSet:
     def _capability(self, name: str, definition: object) -> CapabilityDefinition:
         type_name = definition if isinstance(definition, str) else as_text(as_map(definition).get("type"))
         try:
-            properties = self.properties("capability_types", type_name)
+            lineage = self.lineage("capability_types", type_name)
         except UnknownType:
-            properties = {}
+            lineage = ()
+        properties = self._collect("capability_types", lineage, "properties")
         for item, own in as_map(as_map(definition).get("properties")).items():
             properties[item] = read_property(item, own, properties.get(item))
-        return CapabilityDefinition(name, self.full_name("capability_types", type_name) or type_name, properties)
+        return CapabilityDefinition(name, lineage[0] if lineage else type_name, lineage, properties)
 
     def _flatten_data(self, name: str) -> DataType:
         lineage = self.lineage("data_types", name)

@@ -12,8 +12,8 @@ from typing import Final
 
 from indaco_tosca.constraints import BadConstraint, ConstraintChecker
 from indaco_tosca.functions import call_of
-from indaco_tosca.load import Path
 from indaco_tosca.model import LateValue, SecretPlaceholder
+from indaco_tosca.positions import Path
 from indaco_tosca.report import Report, known
 from indaco_tosca.scalars import UNITS, SourceFloat, SourceInt, scalar_unit, source_text
 from indaco_tosca.schema import Constraint, Schema
@@ -96,7 +96,7 @@ class Coercer:
             return value
         if not isinstance(value, dict):
             raise Mismatch(f"must be a map with the keys of {kind.name}, not {_named(value)}")
-        for key in value.keys() - kind.properties.keys():
+        for key in sorted(value.keys() - kind.properties.keys(), key=str):
             message = f"{kind.name} has no property {str(key)[:80]!r}"
             self._report.error("unknown-property", (*path, str(key)), message, known(kind.properties))
         result = {}

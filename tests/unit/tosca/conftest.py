@@ -14,7 +14,8 @@ def _template(*, server: Mapping = {}, nodes: Mapping = {}, version: str = "tosc
     topology = {key: rest.pop(key) for key in ("inputs", "outputs", "policies", "groups", "workflows") if key in rest}
     machine = {"type": "tosca.nodes.indigo.Compute", **server}
     topology["node_templates"] = {"server": machine, **nodes}
-    return json.dumps({"tosca_definitions_version": version, **rest, "topology_template": topology})
+    imports = {"imports": ["indigo.yaml", "indaco.yaml"]}
+    return json.dumps({"tosca_definitions_version": version, **imports, **rest, "topology_template": topology})
 
 
 @pytest.fixture(scope="session")

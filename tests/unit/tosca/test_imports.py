@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from indaco_tosca import parse
+from indaco_tosca import TemplateError, parse
 
 TYPES = "https://types.example.org/site/site_types.yaml"
 
@@ -107,3 +107,12 @@ def test_a_chain_of_imports_has_an_end(template, problems):
         return library(imports=[f"https://example.org/{int(name.rsplit('/', 1)[-1]) + 1}"])
 
     assert "too-many-imports" in problems(parse, template(imports=["https://example.org/1"]), resolve=resolve).values()
+
+
+def test_credentials_of_an_import_are_not_repeated(template, problems):
+    with pytest.raises(TemplateError) as raised:
+        parse(template(imports=["https://ada:hunter2@types.example.org/a.yaml"]))
+    [problem] = raised.value.problems
+    assert problem.code == "import-not-allowed"
+    assert "hunter2" not in problem.message
+    assert "types.example.org" in problem.message

@@ -46,15 +46,11 @@ def test_a_path_leads_to_its_line_and_column():
     assert document.locate(("a", "nothing")) == (1, 1)
 
 
-def test_duplicate_keys_are_refused_with_their_place():
-    problem = refusal("a: 1\nb: 2\na: 3\n")
-    assert (problem.code, problem.line, problem.column) == ("duplicate-key", 3, 1)
-
-
-def test_duplicate_keys_of_type_libraries_are_listed_and_the_last_one_wins():
-    document = load("a: 1\na: 2\n", allow_duplicates=True)
-    assert document.value == {"a": 2}
-    assert [problem.line for problem in document.duplicates] == [2]
+def test_of_a_key_given_twice_the_last_value_counts_and_its_place_is_told():
+    document = load("a: 1\nb: [{c: 2}, {c: 3,\n c: 4}]\na: 5\n")
+    assert document.value == {"a": 5, "b": [{"c": 2}, {"c": 4}]}
+    found = [(problem.code, problem.path, problem.line, problem.column) for problem in document.duplicates]
+    assert found == [("duplicate-key", "/b/1/c", 3, 2), ("duplicate-key", "/a", 4, 1)]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +68,7 @@ def test_duplicate_keys_of_type_libraries_are_listed_and_the_last_one_wins():
         ("a: *nothing", "unknown-alias"),
         ("a: &a [*a]", "recursive-alias"),
         ("a: {<<: 3}", "bad-merge"),
+        ("a: 1\n" * 102, "too-many-duplicates"),
         ("[" * 65 + "]" * 65, "too-deep"),
         ("a: &a " + "[" * 40 + "]" * 40 + "\nb: " + "[" * 40 + "*a" + "]" * 40, "too-deep"),
         ("- x\n" * 50_001, "too-many-nodes"),

@@ -99,7 +99,7 @@ topology_template:
             "unknown-node",
         ),
         (
-            {"nodes": {"b": {"type": "tosca.nodes.indigo.DockerCompose"}}},
+            {"nodes": {"b": {"type": "tosca.nodes.indigo.S3Bucket"}}},
             "/topology_template/node_templates/b/properties",
             "property-required",
         ),

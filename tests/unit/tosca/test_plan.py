@@ -159,7 +159,7 @@ def test_users_tags_and_names_are_passed_on(template):
     [
         ({"type": "tosca.policies.indigo.SlaPlacement", "properties": {"sla_id": "s1"}}, PlacementHint("s1")),
         (
-            {"type": "tosca.policies.Placement", "properties": {"sla_id": "s2", "region": "north"}},
+            {"type": "tosca.policies.indigo.SlaPlacement", "properties": {"sla_id": "s2", "region": "north"}},
             PlacementHint("s2", "north"),
         ),
         (
@@ -180,7 +180,7 @@ def test_a_placement_without_its_agreement_is_refused(template, problems):
 
 
 def test_only_the_first_placement_is_followed(template):
-    policies = [{n: {"type": "tosca.policies.Placement", "properties": {"sla_id": n}}} for n in ("a", "b")]
+    policies = [{n: {"type": "tosca.policies.indigo.SlaPlacement", "properties": {"sla_id": n}}} for n in ("a", "b")]
     made = plan(parse(template(policies=policies)), {})
     assert made.placement == PlacementHint("a")
     assert "placement-ignored" in {problem.code for problem in made.warnings}

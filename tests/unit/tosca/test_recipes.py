@@ -1,12 +1,26 @@
 """The first boot of a machine: what the script does, and that values cannot become commands."""
 
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from indaco_tosca import TemplateError, parse, plan
+from indaco_tosca import TemplateError, first_boot, parse, plan
+from indaco_tosca.model import Configurator, Software, Volume
+from indaco_tosca.recipes import render, script
 
 HOSTED = {"requirements": [{"host": "server"}]}
+# What a user may type, with what shells take for their own more often than chance would have it; no surrogates, no zero byte.
+VALUES = st.lists(
+    st.sampled_from(
+        ["'", '"', "\n", "$(touch escaped)", "`touch escaped`", "\\", "; touch escaped;", "$HOME", "EOF\n", " "]
+    )
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5),
+    max_size=8,
+).map("".join)
 
 
 def user_data(template, kind, properties, **rest):
@@ -14,17 +28,19 @@ def user_data(template, kind, properties, **rest):
     return plan(parse(template(nodes={"app": node}, **rest)), {}).nodes[0].user_data
 
 
-def run(script, folder):
-    """Run a script in a shell whose docker, curl and systemctl only write down how they were called."""
+def run(script, folder, answers=None):
+    """Run a script in a shell whose docker, curl and others only write down how they were called, and say what ``answers`` has."""
     commands = folder / "bin"
-    commands.mkdir()
-    for name in ("docker", "curl", "systemctl", "docker-compose"):
+    commands.mkdir(exist_ok=True)
+    (folder / "calls").write_text("")
+    for name in ("docker", "curl", "systemctl", "docker-compose", *(answers or {})):
         command = commands / name
         command.write_text(
-            f'#!/bin/sh\nfor word in {name} "$@"; do printf "%s\\0" "$word"; done >> {folder}/calls\necho >> {folder}/calls\n'
+            f'#!/bin/sh\nfor word in {name} "$@"; do printf "%s\\0" "$word"; done >> {folder}/calls\n'
+            f"echo >> {folder}/calls\n{(answers or {}).get(name, '')}\n"
         )
         command.chmod(0o755)
-    prepared = script.replace("/opt/", f"{folder}/opt/")
+    prepared = script.replace("/opt/", f"{folder}/opt/").replace("/etc/fstab", f"{folder}/fstab")
     subprocess.run(["/bin/sh", "-c", prepared], check=True, env={"PATH": f"{commands}:/usr/bin:/bin"}, timeout=30)
     lines = (folder / "calls").read_text().split("\0\n")
     return [line.split("\0") for line in lines if line]
@@ -78,6 +94,28 @@ def test_a_compose_file_is_fetched_from_its_url(template, tmp_path):
     assert fetch[-1] == "https://example.org/a.yaml?x=1&y=2"
 
 
+def test_the_url_of_a_compose_file_counts_more_than_its_text(template, tmp_path):
+    properties = {
+        "project_name": "p",
+        "docker_compose_file_url": "https://example.org/a.yaml",
+        "compose_file": "services: {}\n",
+    }
+    calls = run(user_data(template, "indaco.DockerCompose", properties), tmp_path)
+    assert [call[-1] for call in calls if call[0] == "curl"] == ["https://example.org/a.yaml"]
+
+
+def test_the_files_of_a_compose_project_are_readable_by_its_containers_alone(template, tmp_path):
+    files = {"settings.yaml": "a: '$b'\n", "conf.d/10-pool.conf": "use ROLE : Submit\n"}
+    properties = {"project_name": "p", "compose_file": "services: {}\n", "files": files}
+    run(user_data(template, "indaco.DockerCompose", properties), tmp_path)
+    folder = tmp_path / "opt" / "p"
+    assert (
+        folder.stat().st_mode & 0o777 == 0o700
+    )  # so nobody on the machine, though each container to which one is mounted
+    assert {name: (folder / name).read_text() for name in files} == files
+    assert (folder / "settings.yaml").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_compose_project_without_a_file_only_brings_the_engine(template, tmp_path):
     script = user_data(template, "indigo.DockerCompose", {"project_name": "p"})
     assert not [call for call in run(script, tmp_path) if "up" in call]
@@ -96,6 +134,11 @@ def test_a_compose_project_without_a_file_only_brings_the_engine(template, tmp_p
          "environment_variables"),
         ("indigo.DockerCompose", {"project_name": "p", "docker_compose_file_url": "file:///etc/passwd"},
          "docker_compose_file_url"),
+        ("indaco.DockerCompose", {"project_name": "p", "compose_file": "x", "files": {"../etc/passwd": "x"}}, "files"),
+        ("indaco.DockerCompose", {"project_name": "p", "compose_file": "x", "files": {"docker-compose.yaml": "x"}}, "files"),
+        ("indaco.Script", {"script": " "}, "script"),
+        ("indaco.Script", {"script": "id", "environment": {"A=B; id": "x"}}, "environment"),
+        ("indaco.Script", {"script": "id", "secret_environment": {"A B": "x"}}, "secret_environment"),
     ],
 )  # fmt: skip
 def test_a_property_that_could_mean_something_else_is_refused(kind, properties, name, template, problems):
@@ -123,3 +166,146 @@ def test_a_refused_value_that_depends_on_a_secret_is_not_shown(template):
     with pytest.raises(TemplateError) as raised:
         plan(parsed, {"port_token": "hunter2"})
     assert "hunter2" not in repr(raised.value.problems)
+
+
+def test_a_shell_program_is_told_its_values_and_keeps_what_it_sets_to_itself(template, tmp_path):
+    program = "printf '%s' \"$GREETING\" >greeting\nLEFT=over\n"
+    greeting = 'it\'s\n"$(id)" `id` \\'
+    first = {
+        "type": "tosca.nodes.indaco.Script",
+        "properties": {"script": program, "environment": {"GREETING": greeting}},
+        **HOSTED,
+    }
+    second = {
+        "type": "tosca.nodes.indaco.Script",
+        "properties": {"script": "printf '%s' \"${LEFT-}${GREETING-}\" >left"},
+        **HOSTED,
+    }
+    parsed = parse(template(nodes={"first": first, "second": second}))
+    run(plan(parsed, {}).nodes[0].user_data, tmp_path)
+    assert (tmp_path / "opt/indaco/first/greeting").read_text() == greeting
+    assert (tmp_path / "opt/indaco/second/left").read_text() == ""
+
+
+def test_a_shell_program_that_fails_ends_the_boot_there(template, tmp_path):
+    with pytest.raises(subprocess.CalledProcessError):
+        run(user_data(template, "indaco.Script", {"script": "false\ntouch reached\n"}), tmp_path)
+    assert not (tmp_path / "opt/indaco/app/reached").exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, VALUES, VALUES, st.sampled_from(["environment", "secret_environment"]))
+def test_no_value_of_a_shell_program_or_a_compose_file_is_ever_run(value, text, line, kind):
+    program = Software("p", "tosca.nodes.indaco.Script", {"script": "printf '%s' \"$VALUE\" >value", kind: {"VALUE": value}}, Configurator.CLOUD_INIT)  # fmt: skip
+    single = line.replace("\n", " ")
+    project = {"project_name": "p", "compose_file": text + "x", "files": {"f": text}, "secret_variables": {"S": single}}
+    compose = Software("c", "tosca.nodes.indaco.DockerCompose", project, Configurator.CLOUD_INIT)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        calls = run(script([render(program, ()), render(compose, ())]), home)
+        assert (home / "opt/indaco/p/value").read_bytes() == value.encode()
+        assert (home / "opt/p/docker-compose.yaml").read_bytes() == (text + "x").encode()
+        assert (home / "opt/p/f").read_bytes() == text.encode()
+        assert {call[0] for call in calls} <= {"docker", "systemctl"}
+        assert not list(home.rglob("escaped"))
+
+
+DISKS = """\
+case "$*" in *NAME*) echo '20000000000 /dev/vdc disk'; echo '10000000000 /dev/vdb disk'; echo '50000000000 /dev/vda disk'; esac"""
+ATTACHED = {
+    "lsblk": DISKS,
+    "wipefs": '[ "$1" = /dev/vda ] && echo signature; true',
+    "mountpoint": "false",
+    "blkid": "false",
+    "mkfs.xfs": "",
+    "mount": "",
+}
+
+
+def volume(size_bytes=9_000_000_000, mount="/mnt/data", **rest):
+    return Volume(size_bytes, mount, "data", **rest)
+
+
+def test_a_new_volume_is_the_smallest_blank_disk_and_is_mounted_at_every_boot(tmp_path):
+    made = script([], (volume(),)).replace("/mnt/data", f"{tmp_path}/mnt")
+    calls = run(made, tmp_path, ATTACHED | {"mkfs.ext4": ""})
+    made_on = [call for call in calls if call[0] == "mkfs.ext4"]
+    assert [call[-1] for call in made_on] == ["/dev/vdb"]
+    label = made_on[0][2]
+    options = "defaults,nofail,x-systemd.before=docker.service"
+    assert (tmp_path / "fstab").read_text() == f"LABEL={label} {tmp_path}/mnt auto {options} 0 2\n"
+
+
+def test_a_volume_that_was_formatted_before_is_only_mounted(tmp_path):
+    made = script([], (volume(fs_type="xfs"),)).replace("/mnt/data", f"{tmp_path}/mnt")
+    calls = run(made, tmp_path, ATTACHED | {"blkid": "echo /dev/vdb"})
+    assert not [call for call in calls if call[0].startswith("mkfs")]
+    assert [call for call in calls if call[0] == "mount"] == [["mount", f"{tmp_path}/mnt"]]
+
+
+def test_an_existing_volume_is_found_by_its_id_and_never_formatted():
+    made = script([], (volume(0, volume_id="3f0b7d7c-2a54-4d6e-9d8f-0e2b6b1f8f11"),))
+    assert made.splitlines()[-1] == "old_volume /dev/disk/by-id/virtio-3f0b7d7c-2a54-4d6e-9 /mnt/data"
+
+
+def test_a_volume_without_a_mount_point_is_left_alone():
+    assert script([], (volume(mount=""),)) == ""
+
+
+@pytest.mark.parametrize(("given", "name"), [({"location": "/mnt/$(id)"}, "location"), ({"location": "/../etc"}, "location"),
+                                             ({"location": "/mnt", "fs_type": "vfat"}, "fs_type")])  # fmt: skip
+def test_a_volume_that_cannot_be_mounted_is_refused(given, name, template):
+    storage = {"type": "tosca.nodes.BlockStorage", "properties": {"size": "1 GB"}}
+    relationship = {"type": "tosca.relationships.indigo.AttachesTo", "properties": given}
+    server = {"requirements": [{"local_storage": {"node": "disk", "relationship": relationship}}]}
+    parsed = parse(template(server=server, nodes={"disk": storage}))
+    with pytest.raises(TemplateError) as raised:
+        plan(parsed, {})
+    assert [problem.message.partition(":")[0] for problem in raised.value.problems] == [name]
+
+
+def cluster(template, program='printf %s "$SERVER" >server', **environment):
+    """A machine "server", and workers that are told its address and a secret."""
+    given = {"SERVER": {"get_attribute": ["server", "private_address", 0]}, **environment}
+    secret = {"SECRET": {"get_input": "join_token"}}
+    properties = {"script": program, "environment": given, "secret_environment": secret}
+    nodes = {
+        "worker": {"type": "tosca.nodes.indigo.Compute"},
+        "agent": {"type": "tosca.nodes.indaco.Script", "properties": properties, "requirements": [{"host": "worker"}]},
+    }
+    return parse(template(nodes=nodes, inputs={"join_token": {}}))
+
+
+def test_a_machine_that_is_told_addresses_of_others_gets_its_script_once_they_run(template, tmp_path):
+    made = plan(cluster(template), {"join_token": "hunter2"})
+    server, worker = made.nodes
+    assert (server.name, worker.name, worker.dependencies) == ("server", "worker", ("server",))
+    assert (worker.is_late, worker.user_data, worker.software[0].is_native) == (True, "", True)
+    run(first_boot(made, worker, {"server": {"private_address": ["10.0.0.7"]}}), tmp_path)
+    assert (tmp_path / "opt/indaco/agent/server").read_text() == "10.0.0.7"
+
+
+@pytest.mark.parametrize("attributes", [{}, {"server": {"private_address": []}}])
+def test_the_script_of_a_machine_whose_neighbours_have_no_address_is_refused(attributes, template):
+    made = plan(cluster(template), {"join_token": "hunter2"})
+    with pytest.raises(TemplateError) as raised:
+        first_boot(made, made.nodes[1], attributes)
+    assert {problem.path.rpartition("/properties")[0] for problem in raised.value.problems} == {
+        "/topology_template/node_templates/agent"
+    }
+    assert "hunter2" not in repr(raised.value.problems)
+
+
+def test_the_script_of_a_machine_is_refused_as_long_as_a_secret_is_absent(template):
+    made = plan(cluster(template), {}, absent_secrets=frozenset({"join_token"}))
+    with pytest.raises(TemplateError) as raised:
+        first_boot(made, made.nodes[1], {"server": {"private_address": ["10.0.0.7"]}})
+    assert [problem.code for problem in raised.value.problems] == ["value-not-known"]
+
+
+def test_an_attribute_cannot_become_a_command_either(template, tmp_path):
+    made = plan(cluster(template), {"join_token": "hunter2"})
+    run(
+        first_boot(made, made.nodes[1], {"server": {"private_address": ["$(touch escaped)'; touch escaped"]}}), tmp_path
+    )
+    assert not list(tmp_path.rglob("escaped"))
