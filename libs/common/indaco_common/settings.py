@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     """Role for a login with the Kubernetes service account (``auth/kubernetes``)."""
     vault_mount: str = "indaco"
     """KV version 2 mount that holds all secrets."""
+    imports: Path | None = None
+    """Folder of pinned imports (``indaco imports``), with the same content for gateway and orchestrator; none: the bundled types alone."""
     host: str = "127.0.0.1"
     """Address that the HTTP servers listen on."""
     topology: Literal["apply", "verify"] = "verify"

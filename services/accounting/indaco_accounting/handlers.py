@@ -29,6 +29,8 @@ class Recording:
 
     @handles(orchestrator.NodeStarted, orchestrator.UsageSampled, orchestrator.NodeRemoved)
     async def record(self, event: NodeEvent, ctx: Context) -> None:
+        if event.needs["buckets"]:
+            return  # these records are of computing; storage has a kind of its own, which is not kept yet
         id = record_id(event.deployment_id, event.attempt, event.node)
         async with self._records.upsert(id, ctx) as record:
             before = record.usage()

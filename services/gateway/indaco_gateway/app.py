@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from indaco_common.imports import PinnedImports
 from indaco_common.service import Infra, Service, ServiceSpec
 from indaco_common.web import Face
 
@@ -26,7 +27,8 @@ def face(request: web.Request) -> Face:
 def build(infra: Infra, settings: GatewaySettings) -> Service:
     operations, keyrings = infra.repository(Operation), infra.repository(KeyRing)
     access = Access(settings, operations, infra.clock)
-    submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock)
+    imports = PinnedImports(infra.settings.imports)
+    submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock, imports)
     events = Events(access, operations, infra.store, infra.hints, infra.clock, settings.max_listeners)
     routes = [
         *misc.routes(access),

@@ -21,11 +21,13 @@ MAX_SENTENCE = 400  # characters of one problem
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # leaves room for the number that makes it a machine's name
 
 
-async def plan_of(template: str, parameters: Mapping[str, Any]) -> indaco_tosca.Plan:
+async def plan_of(
+    template: str, parameters: Mapping[str, Any], resolve: indaco_tosca.ImportResolver | None = None
+) -> indaco_tosca.Plan:
     """Raises: Invalid, with every problem of the template and of the parameters."""
 
     def plan() -> indaco_tosca.Plan:
-        return indaco_tosca.plan(indaco_tosca.parse(template), parameters)
+        return indaco_tosca.plan(indaco_tosca.parse(template, resolve=resolve), parameters)
 
     try:
         return await asyncio.to_thread(plan) if len(template) > LARGE_TEMPLATE else plan()
@@ -36,12 +38,14 @@ async def plan_of(template: str, parameters: Mapping[str, Any]) -> indaco_tosca.
 
 
 def nodes_of(plan: indaco_tosca.Plan) -> dict[str, NodeNeeds]:
-    """Return the machines that *plan* wants, by TOSCA node. Raises: Invalid."""
+    """Return the machines, containers and buckets that *plan* wants, by TOSCA node. Raises: Invalid."""
     wanted = [node for node in plan.nodes if node.count]
     if not wanted:
-        raise _refused("There is no machine to deploy: every count is 0")
+        raise _refused("There is nothing to deploy: every count is 0")
     if (total := sum(node.count for node in wanted)) > MAX_MACHINES:
-        raise _refused(f"The template asks for {total} machines; at most {MAX_MACHINES} are taken at once")
+        raise _refused(
+            f"The template asks for {total} machines or containers; at most {MAX_MACHINES} are taken at once"
+        )
     return {node.name: _checked(node) for node in wanted}
 
 
@@ -65,14 +69,9 @@ def _checked(node: indaco_tosca.PlanNode) -> NodeNeeds:
 
 
 def _needs(node: indaco_tosca.PlanNode) -> NodeNeeds:
-    amounts = {
-        "instances": 1, "cpu_milli": node.cpu_milli or DEFAULT_CPU_MILLI, "memory_mib": node.memory_mib or DEFAULT_MEMORY_MIB,
-        "disk_gib": node.disk_gib, "public_ips": int(node.public_ip), "gpus": node.gpus,
-        "volumes": len(node.volumes), "volume_gib": sum(volume.size_gib for volume in node.volumes),
-    }  # fmt: skip
     image = {name: str(value) for name, value in node.image.items() if value}
     return NodeNeeds(
-        count=node.count, needs=ResourceVector(amounts), instance_type=node.instance_type, gpu_model=node.gpu_model,
+        kind=node.kind.value, count=node.count, needs=ResourceVector(_amounts(node)), instance_type=node.instance_type, gpu_model=node.gpu_model,
         image=Image(
             name=image.get("image", ""), architecture=image.get("architecture", ""), type=image.get("type", ""),
             distribution=image.get("distribution", ""), version=image.get("version", ""),
@@ -82,6 +81,18 @@ def _needs(node: indaco_tosca.PlanNode) -> NodeNeeds:
             for rule in node.ports
         ),
     )  # fmt: skip
+
+
+def _amounts(node: indaco_tosca.PlanNode) -> dict[str, int]:
+    """Return what one instance takes; a container's public ports are those of its platform and cost no address."""
+    if node.kind is indaco_tosca.Kind.BUCKET:
+        return {"buckets": 1}
+    return {
+        "instances": 1, "cpu_milli": node.cpu_milli or DEFAULT_CPU_MILLI, "memory_mib": node.memory_mib or DEFAULT_MEMORY_MIB,
+        "disk_gib": node.disk_gib, "gpus": node.gpus,
+        "public_ips": int(node.public_ip and node.kind is indaco_tosca.Kind.MACHINE),
+        "volumes": len(node.volumes), "volume_gib": sum(volume.size_gib for volume in node.volumes),
+    }  # fmt: skip
 
 
 def _refused(sentence: str) -> Invalid:

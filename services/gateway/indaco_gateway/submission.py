@@ -18,6 +18,7 @@ from indaco_common.contracts.gateway import MAX_TEMPLATE_BYTES, DeploymentReques
 from indaco_common.envelope import MAX_ENVELOPE_BYTES, Context
 from indaco_common.errors import NotFound, PayloadTooLarge
 from indaco_common.ids import deployment_id, user_id
+from indaco_common.imports import PinnedImports
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository, Store
 
@@ -110,7 +111,9 @@ class Submissions:
         store: Store,
         secrets: Secrets,
         clock: Clock,
+        imports: PinnedImports,
     ) -> None:
+        self._imports = imports
         self._operations, self._keyrings = operations, keyrings
         self._store, self._secrets, self._clock = store, secrets, clock
 
@@ -132,14 +135,15 @@ class Submissions:
 
     async def _prepare(self, body: Submission, principal: Principal, key: str | None) -> _Ready:
         group = group_of(principal, body.user_group)
-        plan = await plan_of(body.template, body.parameters)
+        types = self._imports.closure()
+        plan = await plan_of(body.template, body.parameters, types)
         given = {name: value for name, value in body.parameters.items() if value is not None}
         request = DeploymentRequested(
             deployment_id=deployment_id(principal.issuer, principal.subject, key),
             owner=owner_of(principal), group=group, template=body.template,
             inputs={name: value for name, value in given.items() if name not in plan.secret_inputs},
             secret_inputs=tuple(sorted(given.keys() & plan.secret_inputs)), nodes=nodes_of(plan), policy=policy_of(plan),
-            ssh_keys=await self._keys(principal), max_attempts=min(body.max_providers_retry or 255, 255),
+            ssh_keys=await self._keys(principal), imports=types.digests if types else {}, max_attempts=min(body.max_providers_retry or 255, 255),
             timeout_s=body.timeout_mins and body.timeout_mins * 60,
             attempt_timeout_s=body.provider_timeout_mins and body.provider_timeout_mins * 60,
         )  # fmt: skip

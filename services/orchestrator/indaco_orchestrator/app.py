@@ -1,5 +1,6 @@
 """Builds the orchestrator."""
 
+from indaco_common.imports import PinnedImports
 from indaco_common.service import Infra, Service, ServiceSpec
 
 from .drivers.registry import DriverRegistry
@@ -14,7 +15,13 @@ def build(infra: Infra, settings: OrchestratorSettings) -> Service:
     drivers = DriverRegistry()
     turns = Turns(drivers, infra.vault, Planner(infra.store, infra.vault))
     deploying = Deploying(
-        infra.repository(Deployment), infra.store, turns, infra.clock, settings.timing(), infra.hints.heard
+        infra.repository(Deployment),
+        infra.store,
+        PinnedImports(infra.settings.imports),
+        turns,
+        infra.clock,
+        settings.timing(),
+        infra.hints.heard,
     )
     return Service(infra, handlers=(deploying,), closing=(drivers.close,))
 

@@ -11,6 +11,7 @@ from indaco_common.contracts import gateway, sla, vault
 from indaco_common.envelope import Context
 from indaco_common.errors import Conflict, IndacoError
 from indaco_common.handling import handles, on_due
+from indaco_common.imports import PinnedImports
 from indaco_common.store import Repository, Store
 
 from .model import turn
@@ -29,13 +30,14 @@ class Deploying:
         self,
         deployments: Repository[Deployment],
         store: Store,
+        imports: PinnedImports,
         turns: Turns,
         clock: Clock,
         timing: Timing,
         heard: Callable[[], datetime | None],
     ) -> None:
         """*heard* returns the time before which every message has been handled here."""
-        self._deployments, self._store, self._turns = deployments, store, turns
+        self._deployments, self._store, self._imports, self._turns = deployments, store, imports, turns
         self._clock, self._timing, self._heard = clock, timing, heard
 
     def _moment(self) -> Moment:
@@ -43,7 +45,7 @@ class Deploying:
 
     @handles(gateway.DeploymentRequested)
     async def request(self, event: gateway.DeploymentRequested, ctx: Context) -> None:
-        digest = await self._keep(event.template)
+        digest = await self._keep(event)
         async with self._deployments.upsert(event.deployment_id, ctx) as deployment:
             deployment.requested(event, digest, self._moment())
 
@@ -54,7 +56,7 @@ class Deploying:
 
     @handles(gateway.DeploymentUpdateRequested)
     async def update(self, event: gateway.DeploymentUpdateRequested, ctx: Context) -> None:
-        digest = await self._keep(event.template)
+        digest = await self._keep(event)
         async with self._deployments.edit(event.deployment_id, ctx) as deployment:
             deployment.update_requested(event, digest, self._moment())
 
@@ -108,9 +110,15 @@ class Deploying:
             else:
                 return
 
-    async def _keep(self, template: str) -> str:
-        """Put the template where the aggregate can find it by its digest, before the aggregate names it."""
-        body = template.encode()
+    async def _keep(self, event: gateway.DeploymentRequested | gateway.DeploymentUpdateRequested) -> str:
+        """Put the template and its imports where the aggregate can find them by their digests, before it names them.
+
+        Raises: Unavailable, if the text of an import is not in this service's folder (yet).
+        """
+        for url, pinned in event.imports.items():
+            if await self._store.get_blob(pinned) is None:
+                await self._store.put_blob(pinned, self._imports.text(url, pinned))
+        body = event.template.encode()
         digest = hashlib.sha256(body).hexdigest()
         await self._store.put_blob(digest, body)
         return digest

@@ -1,19 +1,23 @@
 """From a deployment's template to the machines of an attempt and, once they run, to its outputs."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+import shlex
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import indaco_tosca
 from indaco_common.contracts.values import PlacedNode
 from indaco_common.errors import SpecRejected, Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
+from indaco_tosca.scalars import source_text
 
 from .drivers.port import NodeSpec
 from .model.deployment import Deployment
-from .model.values import Findings
+from .model.values import Findings, Node, Started
 
 SSH = 22
 LARGE = 16 * 1024  # bytes; larger templates are parsed in a thread, so that others need not wait
@@ -36,7 +40,7 @@ class Planner:
 
     def __init__(self, store: Store, secrets: Secrets) -> None:
         self._store, self._secrets = store, secrets
-        self._parsed: OrderedDict[str, indaco_tosca.Template] = OrderedDict()
+        self._parsed: OrderedDict[tuple[str, ...], indaco_tosca.Template] = OrderedDict()
 
     async def plan(self, d: Deployment) -> indaco_tosca.Plan:
         """Raises: Unavailable; SpecRejected, if the template cannot be planned (the gateway has validated it)."""
@@ -50,36 +54,96 @@ class Planner:
             raise SpecRejected(f"template: {problem.path}: {problem.message}") from None
 
     async def _planned(self, d: Deployment, inputs: dict[str, object]) -> indaco_tosca.Plan:
-        if (template := self._parsed.get(d.template)) is not None:
-            self._parsed.move_to_end(d.template)
-            return indaco_tosca.plan(template, inputs)
-        body = await self._store.get_blob(d.template)
-        if body is None:
-            raise Unavailable(f"the template of {d.id} is not in the store")
-        template = await asyncio.to_thread(indaco_tosca.parse, body) if len(body) > LARGE else indaco_tosca.parse(body)
-        self._parsed[d.template] = template
-        while len(self._parsed) > KEPT:
-            self._parsed.popitem(last=False)
+        key = (d.template, *(f"{url} {digest}" for url, digest in sorted(d.imports.items())))
+        if (template := self._parsed.get(key)) is None:
+            template = self._parsed[key] = await self._read(d)
+            while len(self._parsed) > KEPT:
+                self._parsed.popitem(last=False)
+        self._parsed.move_to_end(key)
         return indaco_tosca.plan(template, inputs)
 
+    async def _read(self, d: Deployment) -> indaco_tosca.Template:
+        """Return the template, read with the imports with which it was accepted, whatever was refreshed since."""
+        body = await self._blob(d, d.template)
+        texts = {url: await self._blob(d, digest) for url, digest in d.imports.items()}
+        parse = partial(indaco_tosca.parse, body, resolve=texts.get if texts else None)
+        return await asyncio.to_thread(parse) if len(body) > LARGE else parse()
 
-def specification(d: Deployment, plan: indaco_tosca.Plan, name: str) -> NodeSpec:
+    async def _blob(self, d: Deployment, digest: str) -> bytes:
+        body = await self._store.get_blob(digest)
+        if body is None:
+            raise Unavailable(f"the template of {d.id}, or a text that it imports, is not in the store")
+        return body
+
+
+def is_ready(d: Deployment, plan: indaco_tosca.Plan, found: Findings, name: str) -> bool:
+    """Return whether *name* can be made now: all that it is told of at its first boot runs."""
+    node = _node_of(plan, name)
+    if node is None or not node.is_late:
+        return True
+    running = Counter(machine.rpartition("-")[0] for machine in _machines(d, found))
+    return all(running[other] >= d.wanted[other].count for other in node.dependencies if other in d.wanted)
+
+
+def specification(d: Deployment, plan: indaco_tosca.Plan, found: Findings, name: str) -> NodeSpec:
     """Return what to ask the site for: the planned node *name* belongs to, as it was placed.
 
-    Raises: SpecRejected, if the template has no such node.
+    Raises: SpecRejected, if the template has no such node, or what it is told at its first boot cannot be used.
     """
-    tosca, _, number = name.rpartition("-")
-    node = next((n for n in plan.nodes if n.name == tosca), None)
-    wanted = d.wanted.get(tosca)
+    node, wanted = _node_of(plan, name), d.wanted.get(name.rpartition("-")[0])
     if node is None or wanted is None:
-        raise SpecRejected(f"the template has no machine {tosca}")
+        raise SpecRejected(f"the template has nothing named {name.rpartition('-')[0]}")
     placed = d.placed.get(name) or PlacedNode(needs=wanted.needs)
-    keys = [str(user["os_user_ssh_public_key"]) for user in node.users if user.get("os_user_ssh_public_key")]
-    return NodeSpec(
-        needs=placed.needs, flavor=placed.flavor, image=placed.image, hostname=_hostname(node, number) or name,
-        user=login_of(node), ssh_keys=tuple(dict.fromkeys((*d.ssh_keys, *keys))), ports=wanted.ports,
-        user_data=node.user_data, tags={**node.tags, "PAAS_DEP_UUID": d.id},
+    spec = NodeSpec(
+        kind=wanted.kind, needs=placed.needs, image=placed.image, ports=wanted.ports,
+        tags={**node.tags, "PAAS_DEP_UUID": d.id},
     )  # fmt: skip
+    if node.kind is indaco_tosca.Kind.BUCKET:
+        return replace(spec, hostname=bucket_name(d, node))
+    if node.kind is indaco_tosca.Kind.CONTAINER:
+        own = node.software[0].properties
+        return replace(spec, hostname=name, command=_command(own), environment=_environment(own))
+    keys = [str(user["os_user_ssh_public_key"]) for user in node.users if user.get("os_user_ssh_public_key")]
+    return replace(
+        spec, flavor=placed.flavor, hostname=_hostname(node, name.rpartition("-")[2]) or name, user=login_of(node),
+        ssh_keys=tuple(dict.fromkeys((*d.ssh_keys, *keys))), user_data=_user_data(d, plan, found, node),
+    )  # fmt: skip
+
+
+def _node_of(plan: indaco_tosca.Plan, name: str) -> indaco_tosca.PlanNode | None:
+    """Return the planned node of which *name* is an instance."""
+    return next((node for node in plan.nodes if node.name == name.rpartition("-")[0]), None)
+
+
+def _user_data(d: Deployment, plan: indaco_tosca.Plan, found: Findings, node: indaco_tosca.PlanNode) -> str:
+    if not node.is_late:
+        return node.user_data
+    try:
+        return indaco_tosca.first_boot(plan, node, _attributes(d, plan, found))
+    except indaco_tosca.TemplateError as error:
+        raise SpecRejected(f"template: {error.problems[0].path}: {error.problems[0].message}") from None
+
+
+def bucket_name(d: Deployment, node: indaco_tosca.PlanNode) -> str:
+    """Return a name that no other deployment has, as S3 allows it: lower case, digits and dashes, 63 characters at most."""
+    asked = str(node.software[0].properties.get("bucket_name") or node.name)
+    return re.sub(r"[^a-z0-9-]+", "-", f"{d.id}-{asked}".lower())[:63].rstrip("-")
+
+
+def _command(properties: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the words of a command; some type libraries have it as a text, others as a list."""
+    raw = properties.get("command") or ""
+    try:
+        return (
+            tuple(source_text(word) for word in raw) if isinstance(raw, list) else tuple(shlex.split(source_text(raw)))
+        )
+    except ValueError:
+        raise SpecRejected("the quotes of the container's command do not match") from None
+
+
+def _environment(properties: Mapping[str, object]) -> dict[str, str]:
+    raw = properties.get("environment_variables") or properties.get("environment") or {}
+    return {str(name): source_text(value) for name, value in raw.items()} if isinstance(raw, dict) else {}
 
 
 def _hostname(node: indaco_tosca.PlanNode, number: str) -> str:
@@ -103,25 +167,9 @@ def outcome(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> Outcome:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    resource_id: str
-    public: tuple[str, ...]
-    private: tuple[str, ...]
-    ports: Mapping[int, int]
-
-
-def _machines(d: Deployment, found: Findings) -> dict[str, _Machine]:
-    running = {
-        n.name: _Machine(n.resource_id, n.public_addresses, n.private_addresses, n.ports)
-        for n in d.nodes
-        if n.attempt == d.attempt
-    }
-    started = {
-        name: _Machine(s.resource_id, s.public_addresses, s.private_addresses, s.ports)
-        for name, s in found.started.items()
-    }
-    return started | running
+def _machines(d: Deployment, found: Findings) -> dict[str, Started | Node]:
+    """Return what runs, by name: as the turn saw it, or as it is known."""
+    return {**found.started, **{node.name: node for node in d.nodes if node.attempt == d.attempt}}
 
 
 def _attributes(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> dict[str, dict[str, object]]:
@@ -130,21 +178,27 @@ def _attributes(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> dict
     attributes: dict[str, dict[str, object]] = {}
     for node in plan.nodes:
         mine = [m for name, m in machines if name.rpartition("-")[0] == node.name]
-        if not mine:
-            continue
-        account = {"user": login_of(node), "token_type": "public_key"}
-        attributes[node.name] = {
-            "public_address": [address for m in mine for address in m.public[:1]],
-            "private_address": [address for m in mine for address in m.private[:1]],
-            "endpoint": {
-                "credential": [{**account, "token": key} for key in d.ssh_keys[:1]],
-                "ports": _ports(node.ports, mine[0].ports),
-            },
-            "tosca_id": mine[0].resource_id,
-            "tosca_name": node.name,
-            "state": "started",
-        }
+        if mine:
+            common = {"tosca_id": mine[0].resource_id, "tosca_name": node.name, "state": "started"}
+            attributes[node.name] = common | _of_kind(d, node, mine)
     return attributes
+
+
+def _of_kind(d: Deployment, node: indaco_tosca.PlanNode, mine: Sequence[Started | Node]) -> dict[str, object]:
+    addresses: dict[str, object] = {
+        "public_address": [address for m in mine for address in m.public_addresses[:1]],
+        "private_address": [address for m in mine for address in m.private_addresses[:1]],
+    }
+    match node.kind:
+        case indaco_tosca.Kind.BUCKET:
+            return {"bucket_name": bucket_name(d, node), "s3_url": mine[0].url}
+        case indaco_tosca.Kind.CONTAINER:
+            ports = [mine[0].ports.get(rule.port, rule.port) for rule in node.ports]
+            endpoints = [f"{address}:{port}" for address in mine[0].public_addresses[:1] for port in ports]
+            return {**addresses, "load_balancer_ips": addresses["public_address"], "endpoints": endpoints}
+    account = {"user": login_of(node), "token_type": "public_key"}
+    credentials = [{**account, "token": key} for key in d.ssh_keys[:1]]
+    return {**addresses, "endpoint": {"credential": credentials, "ports": _ports(node.ports, mine[0].ports)}}
 
 
 def _ports(rules: tuple[indaco_tosca.PortRule, ...], mapped: Mapping[int, int]) -> dict[str, dict[str, int]]:

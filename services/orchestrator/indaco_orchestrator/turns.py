@@ -34,7 +34,7 @@ from .drivers.registry import DriverRegistry
 from .model import turn
 from .model.deployment import Deployment
 from .model.values import Debris, Findings, Moment, Node, Sample, Started
-from .planning import Planner, outcome, specification
+from .planning import Planner, is_ready, outcome, specification
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 K = TypeVar("K")
@@ -207,11 +207,15 @@ class _Turn:
             self._note(error, way.attempt)
 
     async def _create(self, way: _Way) -> None:
-        """Ask for what is missing, until one is refused or time is short. Raises: Uncertain, if an answer is lost."""
-        d = self._d
+        """Ask for what is missing, until one is refused or time is short. Raises: Uncertain, if an answer is lost.
+
+        What is told of others at its first boot waits until these run: a later turn makes it.
+        """
+        d, found = self._d, self._found
         try:
             plan = await self._planned()
-            specs = [(name, specification(d, plan, name)) for name in sorted(self._missing)]
+            ready = [name for name in sorted(self._missing) if is_ready(d, plan, found, name)]
+            specs = [(name, specification(d, plan, found, name)) for name in ready]
         except SpecRejected as error:
             self._fail(error.code, error.detail)
         except IndacoError as error:
@@ -272,7 +276,12 @@ class _Turn:
     def _seen(self, name: str, state: ResourceState) -> None:
         if state.phase is Phase.RUNNING:
             self._found.started[name] = Started(
-                state.id, state.public_addresses, state.private_addresses, dict(state.ports), state.started_at
+                state.id,
+                state.public_addresses,
+                state.private_addresses,
+                dict(state.ports),
+                state.started_at,
+                state.url,
             )
         elif state.phase is Phase.FAILED:
             self._fail("node-failed", f"{name}: {state.reason or 'failed at the provider'}")

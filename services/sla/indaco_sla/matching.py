@@ -162,12 +162,17 @@ def _score(option: Option, headroom: float) -> tuple[float, dict[str, float]]:
 def _place_node(machine: Machine, provider: ProviderRecord | None, faults: list[Fault]) -> PlacedNode:
     """Return what one instance of *machine* would be at *provider*; what fails is added to *faults*."""
     image, flavor, node = "", None, machine.node
-    if provider is not None:
+    if provider is not None and node.kind not in provider.provides:
+        has = ", ".join(f"{kind}s" for kind in provider.provides) or "nothing"
+        faults.append(("SERVICE", f"{machine.kind}: a {node.kind} is asked for; the provider has {has}"))
+    elif provider is not None and node.kind == "machine":
         image = _image(machine.kind, node.image, provider.images, faults)
         if provider.flavors:
             flavor = _flavor(machine, provider.flavors, faults)
-    # Where sizes are free, an exact one that is asked for is left to the site, as an image is.
-    return _placed(flavor, node.instance_type, image, node.needs)
+    # Where sizes are free, an exact one that is asked for is left to the site, as an image is; that of a container always is.
+    return _placed(
+        flavor, node.instance_type, image or (node.image.name if node.kind == "container" else ""), node.needs
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -29,7 +29,7 @@ def machine(name: str = "server", host: dict[str, Any] | None = None, **properti
 
 def template(nodes: dict[str, Any], **topology: Any) -> str:
     return json.dumps({
-        "tosca_definitions_version": "tosca_simple_yaml_1_3", "topology_template": {"node_templates": nodes, **topology},
+        "tosca_definitions_version": "tosca_simple_yaml_1_3", "imports": ["indigo.yaml"], "topology_template": {"node_templates": nodes, **topology},
     })  # fmt: skip
 
 

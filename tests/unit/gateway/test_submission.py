@@ -17,6 +17,7 @@ from .builders import NOW, request
 
 SERVER = """
 tosca_definitions_version: tosca_simple_yaml_1_3
+imports: [indigo.yaml]
 topology_template:
   inputs:
     token: {type: string}

@@ -17,13 +17,19 @@ from indaco_common.units import ResourceVector
 from indaco_orchestrator import planning
 from indaco_orchestrator.model.deployment import Deployment
 from indaco_orchestrator.model.values import Findings, Node, Started
-from indaco_orchestrator.planning import Planner, outcome, specification
+from indaco_orchestrator.planning import Planner, is_ready, outcome, specification
 from indaco_orchestrator.settings import OrchestratorSettings
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ONE = ResourceVector(instances=1, cpu_milli=1000, memory_mib=1024)
 LARGE = ResourceVector(instances=1, cpu_milli=4000, memory_mib=8192)
+NOTHING = Findings(1, "", None)
 PLACE = Place(provider="a", kind="simulated", endpoint="", region="r", project="p", agreement="c")
+
+
+def written(topology: dict[str, object]) -> str:
+    version = {"tosca_definitions_version": "tosca_simple_yaml_1_3", "imports": ["indigo.yaml", "indaco.yaml"]}
+    return json.dumps({**version, "topology_template": topology})
 
 
 def a_template(*, count: int = 1, dns_name: str = "", distribution: str = "", **properties: object) -> str:
@@ -48,7 +54,7 @@ def a_template(*, count: int = 1, dns_name: str = "", distribution: str = "", **
             "login": {"value": {"concat": ["ada:", {"get_input": "password"}]}},
         },
     }
-    return json.dumps({"tosca_definitions_version": "tosca_simple_yaml_1_3", "topology_template": topology})
+    return written(topology)
 
 
 def planned(text: str, **inputs: object) -> indaco_tosca.Plan:
@@ -70,7 +76,7 @@ def a_node(name: str, **more: Any) -> Node:
 
 def test_a_machine_is_asked_for_as_it_was_placed() -> None:
     placed = {"web_server-0": PlacedNode(flavor="large", image="debian-12", needs=LARGE)}
-    spec = specification(a_deployment(placed=placed), planned(a_template()), "web_server-0")
+    spec = specification(a_deployment(placed=placed), planned(a_template()), NOTHING, "web_server-0")
     assert (spec.flavor, spec.image, spec.needs) == ("large", "debian-12", LARGE)
     assert (spec.hostname, spec.user) == ("web_server-0", "debian")
     assert [rule.port for rule in spec.ports] == [8080]
@@ -87,7 +93,7 @@ def test_a_machine_is_asked_for_as_it_was_placed() -> None:
     ],
 )
 def test_of_several_instances_each_has_its_number_in_the_first_label(count: int, dns_name: str, expected: str) -> None:
-    spec = specification(a_deployment(), planned(a_template(count=count, dns_name=dns_name)), "web_server-1")
+    spec = specification(a_deployment(), planned(a_template(count=count, dns_name=dns_name)), NOTHING, "web_server-1")
     assert spec.hostname == expected
 
 
@@ -96,23 +102,94 @@ def test_the_account_is_the_templates_first_user_who_gets_all_keys_once() -> Non
         {"os_user_name": "grace", "os_user_ssh_public_key": "ssh-ed25519 BBBB grace"},
         {"os_user_name": "ada", "os_user_ssh_public_key": "ssh-ed25519 AAAA ada"},
     ]
-    spec = specification(a_deployment(), planned(a_template(os_users=users)), "web_server-0")
+    spec = specification(a_deployment(), planned(a_template(os_users=users)), NOTHING, "web_server-0")
     assert (spec.user, spec.ssh_keys) == ("grace", ("ssh-ed25519 AAAA ada", "ssh-ed25519 BBBB grace"))
 
 
 def test_without_users_the_account_is_named_as_the_distribution_is_by_convention() -> None:
-    assert specification(a_deployment(), planned(a_template(distribution="ubuntu")), "web_server-0").user == "ubuntu"
+    assert (
+        specification(a_deployment(), planned(a_template(distribution="ubuntu")), NOTHING, "web_server-0").user
+        == "ubuntu"
+    )
 
 
 @pytest.mark.parametrize("name", ["other-0", "web-server-0", "web_server"])
 def test_what_the_template_has_no_machine_for_is_refused(name: str) -> None:
-    with pytest.raises(SpecRejected, match="no machine"):
-        specification(a_deployment(), planned(a_template()), name)
+    with pytest.raises(SpecRejected, match="nothing named"):
+        specification(a_deployment(), planned(a_template()), NOTHING, name)
 
 
 def test_what_was_not_asked_for_is_refused_though_the_template_has_it() -> None:
-    with pytest.raises(SpecRejected, match="no machine"):
-        specification(a_deployment(wanted={}), planned(a_template()), "web_server-0")
+    with pytest.raises(SpecRejected, match="nothing named"):
+        specification(a_deployment(wanted={}), planned(a_template()), NOTHING, "web_server-0")
+
+
+def a_cluster() -> str:
+    """A front end, and a worker whose first boot is told the front end's address."""
+    script = {
+        "type": "tosca.nodes.indaco.Script",
+        "properties": {"script": "echo", "environment": {"FRONT": {"get_attribute": ["front", "private_address", 0]}}},
+        "requirements": [{"host": "worker"}],
+    }
+    machines = {name: {"type": "tosca.nodes.indigo.Compute"} for name in ("worker", "front")}
+    return written({"node_templates": {**machines, "join": script}})
+
+
+CLUSTER = {name: NodeNeeds(needs=ONE) for name in ("front", "worker")}
+
+
+def test_a_machine_that_is_told_of_another_waits_until_that_one_runs() -> None:
+    d, plan = a_deployment(wanted=CLUSTER), planned(a_cluster())
+    front_runs = Findings(1, "", None, started={"front-0": Started("i", private_addresses=("10.0.0.7",))})
+    assert is_ready(d, plan, NOTHING, "front-0")
+    assert not is_ready(d, plan, NOTHING, "worker-0")
+    assert is_ready(d, plan, front_runs, "worker-0")
+    assert "10.0.0.7" in specification(d, plan, front_runs, "worker-0").user_data
+    with pytest.raises(SpecRejected, match="FRONT"):
+        specification(d, plan, NOTHING, "worker-0")
+
+
+def a_container(**properties: object) -> str:
+    runtime = {"num_cpus": 0.5, "mem_size": "512 MB", "publish_ports": [{"protocol": "tcp", "source": 80}]}
+    nodes = {
+        "app": {
+            "type": "tosca.nodes.indigo.Container.Application.Docker.Marathon",
+            "properties": properties,
+            "requirements": [{"host": "runtime"}],
+            "artifacts": {
+                "image": {"file": "nginx:1.27.3", "type": "tosca.artifacts.Deployment.Image.Container.Docker"}
+            },
+        },
+        "runtime": {
+            "type": "tosca.nodes.Container.Runtime.Docker",
+            "capabilities": {"host": {"properties": runtime}},
+        },
+    }
+    return written({"node_templates": nodes, "outputs": {"at": {"value": {"get_attribute": ["app", "endpoints", 0]}}}})
+
+
+def test_a_container_is_asked_for_with_its_command_and_environment_and_tells_where_it_is() -> None:
+    wanted = {"app": NodeNeeds(kind="container", needs=ONE, ports=(PortRule(port=80),))}
+    d, plan = (
+        a_deployment(wanted=wanted),
+        planned(a_container(command="serve --name 'a b'", environment_variables={"N": 1})),
+    )
+    spec = specification(d, plan, NOTHING, "app-0")
+    assert (spec.kind, spec.command, dict(spec.environment)) == ("container", ("serve", "--name", "a b"), {"N": "1"})
+    found = Findings(1, "", None, started={"app-0": Started("i", ("192.0.2.2",), ports={80: 32768})})
+    assert outcome(d, plan, found).open == {"at": "192.0.2.2:32768"}
+    with pytest.raises(SpecRejected, match="quotes"):
+        specification(d, planned(a_container(command="'")), NOTHING, "app-0")
+
+
+def test_a_bucket_has_a_name_of_its_own_and_tells_where_it_is() -> None:
+    bucket = {"type": "tosca.nodes.indigo.S3Bucket", "properties": {"bucket_name": "My Data"}}
+    names = {name: {"value": {"get_attribute": ["store", name]}} for name in ("bucket_name", "s3_url")}
+    d = a_deployment(wanted={"store": NodeNeeds(kind="bucket", needs=ResourceVector(buckets=1))})
+    plan = planned(written({"node_templates": {"store": bucket}, "outputs": names}))
+    assert specification(d, plan, NOTHING, "store-0").hostname == "d1-my-data"
+    found = Findings(1, "", None, started={"store-0": Started("i", url="https://s3.example.org")})
+    assert outcome(d, plan, found).open == {"bucket_name": "d1-my-data", "s3_url": "https://s3.example.org"}
 
 
 # ── outputs
@@ -191,8 +268,9 @@ async def test_secret_inputs_that_are_gone_count_as_not_given(planner) -> None:
 async def test_a_template_is_parsed_once_however_large(planner, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 
+    real = indaco_tosca.parse
     monkeypatch.setattr(
-        planning.indaco_tosca, "parse", lambda body, real=indaco_tosca.parse: (parsed.append(body), real(body))[1]
+        planning.indaco_tosca, "parse", lambda body, **more: (parsed.append(body), real(body, **more))[1]
     )
     for text in (a_template(), a_template() + " " * planning.LARGE):
         digest = await kept(planner[1], text)
@@ -206,8 +284,27 @@ async def test_only_the_templates_used_last_are_kept(planner) -> None:
     for digest in (*digests[:2], *digests, digests[1]):
         await planner[0].plan(a_deployment(template=digest))
     assert len(planner[0]._parsed) == planning.KEPT
-    assert digests[0] not in planner[0]._parsed
-    assert list(planner[0]._parsed)[-1] == digests[1]
+    kept_now = [key[0] for key in planner[0]._parsed]
+    assert digests[0] not in kept_now
+    assert kept_now[-1] == digests[1]
+
+
+async def test_a_template_is_read_with_the_imports_with_which_it_was_accepted(planner) -> None:
+    url, types = (
+        "https://types.example.org/site.yaml",
+        "node_types: {site.Machine: {derived_from: tosca.nodes.Compute}}",
+    )
+    nodes = {"web_server": {"type": "site.Machine"}}
+    text = json.dumps({
+        "tosca_definitions_version": "tosca_simple_yaml_1_3", "imports": [url], "topology_template": {"node_templates": nodes},
+    })  # fmt: skip
+    digest, pinned = await kept(planner[1], text), await kept(planner[1], types)
+    plan = await planner[0].plan(a_deployment(template=digest, imports={url: pinned}))
+    assert [node.type for node in plan.nodes] == ["site.Machine"]
+    with pytest.raises(SpecRejected, match=r"site\.Machine"):
+        await planner[0].plan(a_deployment(template=digest))
+    with pytest.raises(Unavailable):
+        await planner[0].plan(a_deployment(template=digest, imports={url: "0" * 64}))
 
 
 # ── settings

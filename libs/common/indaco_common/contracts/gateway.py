@@ -13,9 +13,16 @@ MAX_TEMPLATE_BYTES = 256 * 1024
 Template = Annotated[str, pydantic.StringConstraints(max_length=MAX_TEMPLATE_BYTES)]
 Nodes = Annotated[dict[NodeName, NodeNeeds], pydantic.Field(min_length=1, max_length=200)]
 
+Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ImportUrl = Annotated[str, pydantic.StringConstraints(max_length=2048)]
+Imports = Annotated[dict[ImportUrl, Sha256], pydantic.Field(max_length=20)]
+
 
 class DeploymentRequested(Event, type="gateway.deployment.requested.v1"):
-    """A user wants this template deployed. Values of ``secret_inputs`` lie in the vault at ``inputs/<deployment>``."""
+    """A user wants this template deployed. Values of ``secret_inputs`` lie in the vault at ``inputs/<deployment>``.
+
+    ``imports`` names the pinned texts with which the template was planned.
+    """
 
     deployment_id: DeploymentId
     owner: Owner
@@ -26,6 +33,7 @@ class DeploymentRequested(Event, type="gateway.deployment.requested.v1"):
     nodes: Nodes
     policy: Policy = Policy()
     ssh_keys: tuple[str, ...] = ()
+    imports: Imports = pydantic.Field(default_factory=dict)
     max_attempts: Annotated[int, pydantic.Field(ge=1, le=255)] = 255
     timeout_s: float | None = None
     attempt_timeout_s: float | None = None
@@ -40,6 +48,7 @@ class DeploymentUpdateRequested(Event, type="gateway.deployment.update-requested
     inputs: dict[str, Any]
     secret_inputs: tuple[str, ...] = ()
     nodes: Nodes
+    imports: Imports = pydantic.Field(default_factory=dict)
 
 
 class DeploymentDeletionRequested(Event, type="gateway.deployment.deletion-requested.v1"):

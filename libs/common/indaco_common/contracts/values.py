@@ -48,9 +48,13 @@ class Image(Value):
     version: str = ""
 
 
-class NodeNeeds(Value):
-    """What one TOSCA compute node needs, per instance; *count* instances of it."""
+NodeKind = Literal["machine", "container", "bucket"]
 
+
+class NodeNeeds(Value):
+    """What one TOSCA node needs, per instance; *count* instances of it."""
+
+    kind: NodeKind = "machine"
     count: Annotated[int, pydantic.Field(ge=0, le=1000)] = 1
     needs: ResourceVector
     image: Image = Image()

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, NewType, Protocol
 
-from indaco_common.contracts.values import Place, PortRule
+from indaco_common.contracts.values import NodeKind, Place, PortRule
 from indaco_common.errors import Unavailable
 from indaco_common.units import ResourceVector
 
@@ -43,9 +43,13 @@ class NodeKey:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What to make. *user* is the account that gets *ssh_keys*; *user_data* a shell script to run once as root."""
+    """What to make. *user* is the account that gets *ssh_keys*; *user_data* a shell script to run once as root.
+
+    A container runs *command* (empty: the image's own) in *environment*; a bucket has *hostname* as its name.
+    """
 
     needs: ResourceVector
+    kind: NodeKind = "machine"
     flavor: str = ""
     image: str = ""
     hostname: str = ""
@@ -53,6 +57,8 @@ class NodeSpec:
     ssh_keys: tuple[str, ...] = ()
     ports: tuple[PortRule, ...] = ()
     user_data: str = ""
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,7 +72,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ResourceState:
-    """What the cloud says of one resource. *ports*: port asked for → port to connect to at *public_addresses*."""
+    """What the cloud says of one resource. *ports*: port asked for → port to connect to at *public_addresses*; *url*: of a bucket."""
 
     id: ResourceId
     phase: Phase
@@ -75,6 +81,7 @@ class ResourceState:
     ports: Mapping[int, int] = field(default_factory=dict)
     started_at: datetime | None = None
     reason: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,9 @@ class SimulatedDriver:
             return ResourceState(id, Phase.ABSENT)
         if phase is Phase.CREATING:
             return ResourceState(id, phase)
+        if machine.needs["buckets"]:
+            url = f"https://s3.{self._place.region}.simulated.invalid"  # RFC 6761: no such host
+            return ResourceState(id, phase, started_at=machine.boots_at, reason=machine.reason, url=url)
         is_public = machine.needs["public_ips"] > 0 or bool(machine.ports)
         return ResourceState(
             id,
@@ -156,7 +159,7 @@ class SimulatedDriver:
 
     def _new_machine(self, key: NodeKey, spec: NodeSpec, options: SiteOptions, now: datetime) -> Machine:
         known = [name.strip() for name in options.images.split(",") if name.strip()]
-        if known and spec.image not in known:
+        if known and spec.kind == "machine" and spec.image not in known:
             raise SpecRejected(f"the simulated site has no image {spec.image!r}")
         machine = Machine(
             id="",

@@ -71,7 +71,7 @@ def limit(options: SiteOptions) -> ResourceVector:
 def used(connection: Connection, region: str) -> ResourceVector:
     """Return what the machines of *region* take, those of every project."""
     query = (
-        "SELECT count(*) AS instances, coalesce(sum(cpu_milli), 0) AS cpu_milli, coalesce(sum(memory_mib), 0) AS memory_mib"
+        "SELECT count(*) FILTER (WHERE json_extract(needs, '$.buckets') IS NULL) AS instances, coalesce(sum(cpu_milli), 0) AS cpu_milli, coalesce(sum(memory_mib), 0) AS memory_mib"
         " FROM machines WHERE region = ? AND deleted_at IS NULL"
     )
     row = connection.execute(query, (region,)).fetchone()
@@ -101,7 +101,9 @@ def add(connection: Connection, machine: Machine, options: SiteOptions) -> Machi
     """Write *machine*, with an id and an address of its own, into the books. Raises NoCapacity."""
     taken = used(connection, machine.region)
     free = {name: max(0, amount - taken[name]) for name, amount in limit(options).items()}
-    asked = ResourceVector({name: machine.needs[name] for name in LIMITED} | {"instances": 1})
+    asked = ResourceVector(
+        {name: machine.needs[name] for name in LIMITED} | {"instances": int(not machine.needs["buckets"])}
+    )
     if short := asked.shortfall(free):
         lacks = ", ".join(f"{name}: {asked[name]} asked, {free.get(name, 0)} free" for name in short)
         raise NoCapacity(f"the simulated site is full ({lacks})")

@@ -42,6 +42,7 @@ class State(Aggregate):
     owner: Owner = Owner(issuer="", subject="")
     group: Group = Group(issuer="", path="")
     template: str = ""  # digest of the blob that holds it
+    imports: dict[str, str] = pydantic.Field(default_factory=dict)  # URL → digest of the blob that holds its text
     inputs: dict[str, Any] = pydantic.Field(default_factory=dict)
     secret_inputs: tuple[str, ...] = ()
     ssh_keys: tuple[str, ...] = ()
@@ -212,7 +213,8 @@ class Deployment(State):
         if self.status is not Status.NEW:
             return
         self.owner, self.group, self.template = event.owner, event.group, template
-        self.inputs, self.secret_inputs, self.ssh_keys = event.inputs, event.secret_inputs, event.ssh_keys
+        self.imports, self.ssh_keys = event.imports, event.ssh_keys
+        self.inputs, self.secret_inputs = event.inputs, event.secret_inputs
         self.wanted, self.attempt_timeout_s = event.nodes, event.attempt_timeout_s
         self.spec, self.names = set(instances(event.nodes)), {name: n.count for name, n in event.nodes.items()}
         if event.timeout_s is not None:
@@ -243,12 +245,8 @@ class Deployment(State):
         if self.status is not Status.RUNNING or event.update <= self.updates:
             return
         self.updates = event.update
-        self.wanted, self.template, self.inputs, self.secret_inputs = (
-            event.nodes,
-            template,
-            event.inputs,
-            event.secret_inputs,
-        )
+        self.wanted, self.template, self.imports = event.nodes, template, event.imports
+        self.inputs, self.secret_inputs = event.inputs, event.secret_inputs
         more: dict[str, NodeNeeds] = {}
         for tosca, node in sorted(event.nodes.items()):
             first = self.names.get(tosca, 0)

@@ -190,7 +190,7 @@ def _apply_progress(d: Deployment, found: Findings, at: Moment) -> None:
         placed = d.placed[name]
         node = Node(
             attempt=d.attempt, name=name, place=d.place, needs=placed.needs, image=placed.image, resource_id=seen.resource_id,
-            public_addresses=seen.public_addresses, private_addresses=seen.private_addresses, ports=seen.ports,
+            public_addresses=seen.public_addresses, private_addresses=seen.private_addresses, ports=seen.ports, url=seen.url,
             started_at=min(seen.started_at or at.now, at.now),
         )  # fmt: skip
         d.nodes.append(node)

@@ -57,7 +57,7 @@ class Part(pydantic.BaseModel):
 
 
 class Node(Part):
-    """One machine that runs, or ran and is not cleaned yet."""
+    """One machine, container or bucket that runs, or ran and is not cleaned yet."""
 
     attempt: int
     name: str
@@ -68,6 +68,7 @@ class Node(Part):
     public_addresses: tuple[str, ...] = ()
     private_addresses: tuple[str, ...] = ()
     ports: dict[int, int] = pydantic.Field(default_factory=dict)
+    url: str = ""
     started_at: AwareDatetime
 
 
@@ -101,6 +102,7 @@ class Started:
     private_addresses: tuple[str, ...] = ()
     ports: dict[int, int] = field(default_factory=dict)
     started_at: datetime | None = None
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import AwareDatetime
 
 from indaco_common.contracts import sla
-from indaco_common.contracts.values import Group, Slug
+from indaco_common.contracts.values import Group, NodeKind, Slug
 from indaco_common.messages import Value
 from indaco_common.store import Aggregate
 from indaco_common.units import ResourceVector
@@ -49,7 +49,10 @@ class SiteImage(Value):
 
 
 class ProviderRecord(Value):
-    """What is known of a provider; without flavors any size is made as asked, without images any image is taken."""
+    """What is known of a provider; without flavors any size is made as asked, without images any image is taken.
+
+    ``provides`` names what can be had there: machines, containers, buckets of object storage.
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
@@ -59,6 +62,7 @@ class ProviderRecord(Value):
     regions: Annotated[tuple[str, ...], pydantic.Field(min_length=1)] = ("default",)
     state: ProviderState = ProviderState.ACTIVE
     simulated: bool = False
+    provides: tuple[NodeKind, ...] = ("machine",)
     flavors: tuple[Flavor, ...] = ()
     images: tuple[SiteImage, ...] = ()
 
