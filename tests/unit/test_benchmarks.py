@@ -25,7 +25,7 @@ def test_a_baseline_imports_nothing_of_ours(program: Path) -> None:
 
 
 def test_there_is_a_baseline_for_each_server_that_is_compared() -> None:
-    assert [path.stem for path in BASELINES] == ["rabbitmq", "sqlite"]
+    assert [path.stem for path in BASELINES] == ["rabbitmq", "sqlite", "tosca_parser"]
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.name)
