@@ -7,6 +7,7 @@ import click
 
 from .commands import COMMANDS
 from .errors import IndacoClientError
+from .template_commands import TEMPLATE_COMMANDS
 
 
 class Group(click.Group):
@@ -34,7 +35,7 @@ def main() -> None:
     """
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *TEMPLATE_COMMANDS):
     main.add_command(_command)
 for _entry in entry_points(group="indaco.commands"):
     for _command in _entry.load():

@@ -11,6 +11,7 @@ from indaco_tosca.scalars import UNITS, scalar_unit, source_text
 from indaco_tosca.schema import CONSTRAINTS, Constraint
 
 _PATTERN_STEPS: Final = 400_000  # of matching for one template
+_COMPARISONS: Final = 200_000  # of values with limits for one template
 
 _ORDERED: Final[dict[str, Callable[[object, object], bool]]] = {
     "greater_than": lambda value, limit: value > limit,  # type: ignore[operator]
@@ -30,10 +31,11 @@ class BadConstraint(ValueError):
 
 
 class ConstraintChecker:
-    """Checks values; keeps count of the work that patterns cause, so that a template cannot cause too much of it."""
+    """Checks values; keeps count of the work that this causes, so that a template cannot cause too much of it."""
 
     def __init__(self) -> None:
         self._steps = 0
+        self._comparisons = 0
 
     def violation(self, constraint: Constraint, value: object, primitive: str) -> str:
         """Return why a value of a primitive type does not satisfy a constraint, or nothing.
@@ -41,6 +43,9 @@ class ConstraintChecker:
         Raises: BadConstraint.
         """
         kind, argument = constraint.kind, constraint.argument
+        self._comparisons += len(argument) if isinstance(argument, list) else 1
+        if self._comparisons > _COMPARISONS:
+            raise BadConstraint("the constraints of this template take too long to check")
         if kind not in CONSTRAINTS:
             raise BadConstraint(f"{kind!r} is not a constraint")
         if kind in _ORDERED:

@@ -99,3 +99,10 @@ def test_inputs_that_no_document_could_hold_are_refused(template, problems):
 def test_an_input_that_looks_like_a_function_is_data(template):
     parsed = parse(template(inputs={"m": {"type": "map"}}, outputs={"o": {"value": {"get_input": "m"}}}))
     assert plan(parsed, {"m": {"get_attribute": ["server", "x"]}}).inputs["m"] == {"get_attribute": ["server", "x"]}
+
+
+def test_a_million_comparisons_are_not_made(template, problems):
+    options = [f"option-{n}" for n in range(3000)]
+    entry = {"type": "string", "constraints": [{"valid_values": options}]}
+    inputs = {"chosen": {"type": "list", "entry_schema": entry, "default": [options[-1]] * 3000}}
+    assert "bad-constraint" in problems(plan, parse(template(inputs=inputs)), {}).values()

@@ -41,7 +41,9 @@ def run(script, folder, answers=None):
         )
         command.chmod(0o755)
     prepared = script.replace("/opt/", f"{folder}/opt/").replace("/etc/fstab", f"{folder}/fstab")
-    subprocess.run(["/bin/sh", "-c", prepared], check=True, env={"PATH": f"{commands}:/usr/bin:/bin"}, timeout=30)
+    subprocess.run(
+        ["/bin/sh", "-c", prepared], check=True, env={"PATH": f"{commands}:/usr/bin:/bin"}, cwd=folder, timeout=30
+    )
     lines = (folder / "calls").read_text().split("\0\n")
     return [line.split("\0") for line in lines if line]
 
@@ -210,11 +212,10 @@ def test_no_value_of_a_shell_program_or_a_compose_file_is_ever_run(value, text, 
         assert not list(home.rglob("escaped"))
 
 
-DISKS = """\
-case "$*" in *NAME*) echo '20000000000 /dev/vdc disk'; echo '10000000000 /dev/vdb disk'; echo '50000000000 /dev/vda disk'; esac"""
+DISKS = "50 /dev/vde disk|20 /dev/vdd disk|10 /dev/vdc disk|5 /dev/vdb disk|20 /dev/vda1 part"
 ATTACHED = {
-    "lsblk": DISKS,
-    "wipefs": '[ "$1" = /dev/vda ] && echo signature; true',
+    "lsblk": f"echo '{DISKS}' | tr '|' '\\n' | sed 's/ /000000000 /'",
+    "wipefs": '[ "$1" != /dev/vdc ] || echo signature',
     "mountpoint": "false",
     "blkid": "false",
     "mkfs.xfs": "",
@@ -226,11 +227,11 @@ def volume(size_bytes=9_000_000_000, mount="/mnt/data", **rest):
     return Volume(size_bytes, mount, "data", **rest)
 
 
-def test_a_new_volume_is_the_smallest_blank_disk_and_is_mounted_at_every_boot(tmp_path):
+def test_a_new_volume_is_the_smallest_blank_disk_that_suffices_and_is_mounted_at_every_boot(tmp_path):
     made = script([], (volume(),)).replace("/mnt/data", f"{tmp_path}/mnt")
     calls = run(made, tmp_path, ATTACHED | {"mkfs.ext4": ""})
     made_on = [call for call in calls if call[0] == "mkfs.ext4"]
-    assert [call[-1] for call in made_on] == ["/dev/vdb"]
+    assert [call[-1] for call in made_on] == ["/dev/vdd"]
     label = made_on[0][2]
     options = "defaults,nofail,x-systemd.before=docker.service"
     assert (tmp_path / "fstab").read_text() == f"LABEL={label} {tmp_path}/mnt auto {options} 0 2\n"
@@ -272,6 +273,11 @@ def cluster(template, program='printf %s "$SERVER" >server', **environment):
     nodes = {
         "worker": {"type": "tosca.nodes.indigo.Compute"},
         "agent": {"type": "tosca.nodes.indaco.Script", "properties": properties, "requirements": [{"host": "worker"}]},
+        "other": {
+            "type": "tosca.nodes.indaco.Script",
+            "properties": {"script": "true"},
+            "requirements": [{"host": "worker"}],
+        },
     }
     return parse(template(nodes=nodes, inputs={"join_token": {}}))
 
