@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 
 import click
 
+from .catalogue_commands import CATALOGUE_COMMANDS
 from .commands import COMMANDS
 from .errors import IndacoClientError
 from .template_commands import TEMPLATE_COMMANDS
@@ -35,7 +36,7 @@ def main() -> None:
     """
 
 
-for _command in (*COMMANDS, *TEMPLATE_COMMANDS):
+for _command in (*COMMANDS, *TEMPLATE_COMMANDS, *CATALOGUE_COMMANDS):
     main.add_command(_command)
 for _entry in entry_points(group="indaco.commands"):
     for _command in _entry.load():

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 from urllib.parse import quote
 
+from .catalogue import Catalogue
 from .errors import Conflict, DeploymentFailed, TimedOut, Unreachable
 from .wire import TRIES, Json, TokenSource, Wire, pause_s
 
@@ -25,6 +26,7 @@ class Client:
 
     def __init__(self, url: str, token: TokenSource = None) -> None:
         self._wire = Wire(url, token)
+        self.catalogue = Catalogue(self._wire)
 
     @property
     def url(self) -> str:

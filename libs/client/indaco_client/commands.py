@@ -80,7 +80,7 @@ def deployment() -> None:
 
 
 @deployment.command("create")
-@click.argument("template", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("template")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An input; VALUE is read as YAML. May be repeated."
 )
@@ -90,15 +90,15 @@ def deployment() -> None:
 @click.option("--timeout", default=3600.0, show_default=True, help="How long to wait, in seconds.")
 @_output
 def create(
-    template: Path, settings: tuple[str, ...], inputs: Any, group: str | None, wait: bool, timeout: float, output: str
+    template: str, settings: tuple[str, ...], inputs: Any, group: str | None, wait: bool, timeout: float, output: str
 ) -> None:
-    """Deploy TEMPLATE.
+    """Deploy TEMPLATE: a file, or catalogue:NAME[@VERSION].
 
-    Example: indaco deployment create examples/templates/virtual-machine.yaml --set num_cpus=2 --group cms --wait
+    Example: indaco deployment create catalogue:virtual-machine --set num_cpus=2 --group cms --wait
     """
     parameters = parse_map(inputs.read(), inputs.name) if inputs else {}
     parameters |= dict(parse_setting(setting) for setting in settings)
-    text = template.read_text()
+    text = template if template.startswith("catalogue:") else _text_of(template)
 
     async def work(client: Client) -> Json:
         made = await client.create(text, parameters, group=group)
@@ -110,6 +110,14 @@ def create(
         return await client.wait(made["uuid"], timeout_s=max(0.0, end - time.monotonic()))
 
     show_deployment(call(work), output)
+
+
+def _text_of(template: str) -> str:
+    """Raises: click.UsageError."""
+    try:
+        return Path(template).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{template}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
 
 
 async def follow(client: Client, id: str, timeout_s: float) -> None:

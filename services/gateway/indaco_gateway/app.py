@@ -7,6 +7,9 @@ from indaco_common.service import Infra, Service, ServiceSpec
 from indaco_common.web import Face
 
 from .access import Access
+from .catalogue import ServiceCatalogue
+from .catalogue_api import CatalogueApi
+from .catalogue_sources import source_of
 from .events import Events
 from .handlers import Viewing
 from .indigo import misc
@@ -28,7 +31,9 @@ def build(infra: Infra, settings: GatewaySettings) -> Service:
     operations, keyrings = infra.repository(Operation), infra.repository(KeyRing)
     access = Access(settings, operations, infra.clock)
     imports = PinnedImports(infra.settings.imports)
-    submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock, imports)
+    source = source_of(settings.catalogue, infra.settings.data)
+    catalogue = ServiceCatalogue(source, infra.clock, settings.catalogue_refresh_s, imports.closure)
+    submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock, imports, catalogue)
     events = Events(access, operations, infra.store, infra.hints, infra.clock, settings.max_listeners)
     routes = [
         *misc.routes(access),
@@ -36,10 +41,11 @@ def build(infra: Infra, settings: GatewaySettings) -> Service:
         *Parts(access, infra.store, infra.vault).routes(),
         *events.routes(),
         *Keys(access, keyrings, infra.vault).routes(),
+        *CatalogueApi(access, catalogue).routes(),
     ]
     return Service(
         infra, handlers=(Viewing(operations, keyrings, infra.clock),), routes=routes, starting=(access.open,),
-        tasks={"event streams": events.run}, closing=(access.close,), app_options={"face": face},
+        tasks={"event streams": events.run, "catalogue": catalogue.run}, closing=(access.close,), app_options={"face": face},
     )  # fmt: skip
 
 

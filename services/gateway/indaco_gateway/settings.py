@@ -20,5 +20,9 @@ class GatewaySettings(ServiceSettings):
     """One of these scopes is needed to create and delete; empty: none (INDIGO: ``offline_access`` or ``fts:submit-transfer``)."""
     max_listeners: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 2000
     """Event streams at once."""
+    catalogue: str = ""
+    """Service catalogue: a folder, or ``git+https://host/path?ref=main&folder=catalogue`` (also ssh, file); empty: ours; ``none``: none."""
+    catalogue_refresh_s: Annotated[float, pydantic.Field(ge=1, le=86_400)] = 30
+    """How often the gateway looks whether the catalogue has changed."""
     public_url: str = ""
     """Where users reach it, for links; empty: as each request says (``X-Forwarded-*`` are heeded)."""

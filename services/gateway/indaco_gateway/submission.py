@@ -23,6 +23,7 @@ from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository, Store
 
 from .access import group_of, owner_of
+from .catalogue import ServiceCatalogue
 from .model.keyring import KeyRing
 from .model.operation import Operation
 from .needs import nodes_of, plan_of, policy_of
@@ -35,7 +36,7 @@ Minutes = Annotated[int, Field(ge=1, le=5_256_000)]
 class Submission(pydantic.BaseModel):
     """The body of POST /deployments, as lenient as INDIGO's: text numbers are taken, unknown fields ignored, '' is not given.
 
-    *callback* is kept and shown; nobody calls it yet. ``keepLastAttempt`` is one of the unknown fields: every failed attempt is cleaned.
+    *template* is a text, or ``catalogue:<card>[@<version>]``. *callback* is kept and shown; nobody calls it yet. ``keepLastAttempt`` is one of the unknown fields: every failed attempt is cleaned.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
@@ -112,8 +113,9 @@ class Submissions:
         secrets: Secrets,
         clock: Clock,
         imports: PinnedImports,
+        catalogue: ServiceCatalogue,
     ) -> None:
-        self._imports = imports
+        self._imports, self._catalogue = imports, catalogue
         self._operations, self._keyrings = operations, keyrings
         self._store, self._secrets, self._clock = store, secrets, clock
 
@@ -135,12 +137,13 @@ class Submissions:
 
     async def _prepare(self, body: Submission, principal: Principal, key: str | None) -> _Ready:
         group = group_of(principal, body.user_group)
+        template = self._catalogue.resolve(body.template, group.path)
         types = self._imports.closure()
-        plan = await plan_of(body.template, body.parameters, types)
+        plan = await plan_of(template, body.parameters, types)
         given = {name: value for name, value in body.parameters.items() if value is not None}
         request = DeploymentRequested(
             deployment_id=deployment_id(principal.issuer, principal.subject, key),
-            owner=owner_of(principal), group=group, template=body.template,
+            owner=owner_of(principal), group=group, template=template,
             inputs={name: value for name, value in given.items() if name not in plan.secret_inputs},
             secret_inputs=tuple(sorted(given.keys() & plan.secret_inputs)), nodes=nodes_of(plan), policy=policy_of(plan),
             ssh_keys=await self._keys(principal), imports=types.digests if types else {}, max_attempts=min(body.max_providers_retry or 255, 255),
