@@ -17,7 +17,7 @@ from indaco_common.simulation import Site, parse_endpoint
 from indaco_common.testing.conformance_driver import DriverConformance, SiteUnderTest
 from indaco_common.units import ResourceVector
 from indaco_orchestrator.drivers import simulated_site
-from indaco_orchestrator.drivers.port import NodeKey, NodeSpec, ProviderDriver
+from indaco_orchestrator.drivers.port import NodeKey, NodeSpec, Phase, ProviderDriver
 from indaco_vault_broker.issuers import Issuers
 
 SMALL = NodeSpec(needs=ResourceVector(instances=1, cpu_milli=250, memory_mib=128))
@@ -272,3 +272,21 @@ async def ssh(key_file: Path, port: int, user: str, command: str) -> str:
     out, error = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0, error.decode()
     return out.decode()
+
+
+async def test_a_simulated_bucket_is_there_at_once_and_takes_no_machine_of_the_site(tmp_path: Path) -> None:
+    place = place_of("simulated", f"simulated:{tmp_path}?boot_s=0&capacity=1")
+    driver = await driver_class("simulated").open(place)
+    credential = (await Issuers(NoSecrets()).issuer_for(place).issue(place, "b/1/1", 600)).secret  # type: ignore[arg-type]
+    try:
+        spec = NodeSpec(kind="bucket", needs=ResourceVector(buckets=1), hostname="results")
+        id = await driver.create(NodeKey("d", 1, "store-0"), spec, credential)
+        state = await driver.describe(id, credential)
+        assert (state.phase, state.public_addresses) == (Phase.RUNNING, ())
+        assert state.url.startswith("https://")
+        assert (await driver.capacity(credential)).used["instances"] == 0
+        await driver.create(NodeKey("d", 1, "server-0"), SMALL, credential)
+        await driver.delete(id, credential)
+        assert (await driver.describe(id, credential)).phase is Phase.ABSENT
+    finally:
+        await driver.close()

@@ -94,6 +94,7 @@ class _Planner:
         if not planned:
             message = "the template has no machine, container or bucket: nothing of it runs anywhere by itself"
             self._report.error("nothing-to-deploy", NODES, message)
+        self._check_waits(planned)
         self._warn_about_rest()
         return tuple(planned[name] for name in _in_order({name: node.dependencies for name, node in planned.items()}))
 
@@ -165,6 +166,17 @@ class _Planner:
                 if other and other != machine.name:
                     needed[other] = None
         return tuple(needed)
+
+    def _check_waits(self, planned: Mapping[str, PlanNode]) -> None:
+        """Refuse machines that are told of each other at their first boot: neither could ever be made."""
+        waiting = {name: node.dependencies for name, node in planned.items() if node.is_late}
+        while ready := [name for name, needed in waiting.items() if not waiting.keys() & set(needed)]:
+            for name in ready:
+                del waiting[name]
+        if waiting:
+            name = next(iter(waiting))
+            message = f"these machines are told of each other at their first boot: {', '.join(waiting)}"
+            self._report.error("boot-cycle", (*NODES, name), message)
 
     def _warn_about_rest(self) -> None:
         for node in self._template.nodes.values():

@@ -25,6 +25,7 @@ from indaco_common.metrics import Metrics
 from indaco_common.service import Infra, Service
 from indaco_common.settings import Settings
 from indaco_common.store.sqlite import SqliteStore
+from indaco_common.units import ResourceVector
 from indaco_common.web import Health, create_app
 
 from .builders import PLACE, START, Node
@@ -237,3 +238,12 @@ def test_the_service_listens_to_what_nodes_do() -> None:
     assert [message.TYPE for message in SERVICE.messages] == [
         "orchestrator.node.removed.v1", "orchestrator.node.started.v1", "orchestrator.usage.sampled.v1",
     ]  # fmt: skip
+
+
+async def test_a_bucket_has_no_record_of_computing(accounting: Running) -> None:
+    await started(accounting.build())
+    bucket = Node(needs=ResourceVector(buckets=1))
+    await accounting.tell(bucket.started(), bucket.removed(START + HOUR))
+    accounting.clock.advance(HOUR)
+    await accounting.due()
+    assert accounting.files() == []

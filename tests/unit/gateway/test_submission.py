@@ -119,3 +119,25 @@ async def test_a_lost_race_is_run_again_and_a_wrong_state_is_not() -> None:
     with pytest.raises(WrongState):
         await rerun(lambda: lose(WrongState("x"), 99))
     assert len(tried) == 1
+
+
+async def test_a_container_takes_no_address_and_a_bucket_nothing_but_itself() -> None:
+    text = """
+tosca_definitions_version: tosca_simple_yaml_1_3
+imports: [indigo.yaml]
+topology_template:
+  node_templates:
+    app:
+      type: tosca.nodes.Container.Application.Docker
+      requirements: [{host: runtime}]
+      artifacts: {image: {file: "nginx:1.27.3", type: tosca.artifacts.Deployment.Image.Container.Docker}}
+    runtime:
+      type: tosca.nodes.Container.Runtime.Docker
+      capabilities: {host: {properties: {num_cpus: 0.5, mem_size: 1 GiB, publish_ports: [{source: 80}]}}}
+    store: {type: tosca.nodes.indigo.S3Bucket, properties: {bucket_name: b}}
+"""
+    needs = nodes_of(await plan_of(text, {}))
+    assert (needs["app"].kind, needs["store"].kind) == ("container", "bucket")
+    assert dict(needs["app"].needs) == {"instances": 1, "cpu_milli": 500, "memory_mib": 1024}
+    assert dict(needs["store"].needs) == {"buckets": 1}
+    assert (needs["app"].image.name, needs["app"].ports[0].port) == ("nginx:1.27.3", 80)

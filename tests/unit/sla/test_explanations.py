@@ -247,3 +247,28 @@ def test_of_many_options_each_is_ranked_or_explained_and_again_the_same() -> Non
 def test_a_place_that_fails_often_comes_later() -> None:
     good, bad = an_option(id="a1"), an_option(id="a2", failures=3.0)
     assert [o.place.agreement for o in matched([bad, good]).ranked] == ["a1", "a2"]
+
+
+# ── what is no machine
+
+
+def test_what_a_provider_does_not_provide_is_told() -> None:
+    bucket = NodeNeeds(kind="bucket", needs=ResourceVector(buckets=1))
+    result = matched(an_option(limits=ResourceVector(buckets=2)), store=bucket)
+    assert [(reason.code, reason.detail) for reason in result.refused] == [
+        ("SERVICE", "store: a bucket is asked for; the provider has machines")
+    ]
+
+
+def test_a_container_takes_its_own_image_and_size_whatever_flavors_there_are() -> None:
+    wanted = NodeNeeds(kind="container", needs=vector(cpu_milli=500), image=Image(name="nginx:1.27.3"))
+    placed = offer(wanted, provides=("machine", "container")).nodes["server-0"]
+    assert (placed.flavor, placed.image, placed.needs["cpu_milli"]) == ("", "nginx:1.27.3", 500)
+
+
+def test_a_bucket_is_held_against_the_quota_of_buckets() -> None:
+    bucket = NodeNeeds(kind="bucket", count=3, needs=ResourceVector(buckets=1))
+    option = an_option(provider={"provides": ("bucket",)}, limits=ResourceVector(buckets=2))
+    assert [(reason.code, reason.resource) for reason in matched(option, store=bucket).refused] == [
+        ("QUOTA", "buckets")
+    ]

@@ -277,3 +277,65 @@ def test_a_plan_is_made_of_plain_values(template):
     assert json.loads(json.dumps([asdict(node) for node in made.nodes], default=list))[0]["image"] == {"type": "linux"}
     made.inputs["l"][0]["changed"] = True
     assert plan(made.template, {}).inputs == {"l": [{}]}
+
+
+def told_of(machine, other):
+    """A shell program on one machine that is told the address of another."""
+    properties = {"script": "true", "environment": {"A": {"get_attribute": [other, "private_address", 0]}}}
+    return {"type": "tosca.nodes.indaco.Script", "properties": properties, "requirements": [{"host": machine}]}
+
+
+def test_a_machine_that_is_told_of_another_waits_for_it(template):
+    nodes = {"worker": {"type": "tosca.nodes.indigo.Compute"}, "join": told_of("worker", "server")}
+    worker = next(node for node in plan(parse(template(nodes=nodes)), {}).nodes if node.name == "worker")
+    assert (worker.is_late, worker.dependencies, worker.user_data) == (True, ("server",), "")
+    assert worker.software[0].by == "cloud-init"
+
+
+def test_machines_that_are_told_of_each_other_are_refused(template, problems):
+    nodes = {"b": {"type": "tosca.nodes.indigo.Compute"}, "one": told_of("b", "server"), "two": told_of("server", "b")}
+    assert "boot-cycle" in problems(plan, parse(template(nodes=nodes)), {}).values()
+
+
+def test_a_program_that_is_told_of_its_own_machine_needs_a_configuration_service(template):
+    made = plan(parse(template(nodes={"self": told_of("server", "server")})), {})
+    assert made.nodes[0].software[0].by == "ansible"
+    assert "needs-configuration" in {problem.code for problem in made.warnings}
+
+
+def test_a_container_has_the_size_of_its_runtime_and_the_volumes_that_it_names(template):
+    runtime = {
+        "num_cpus": 0.5, "mem_size": "512 MB", "volumes": ["kept:/data:rw", "/tmp:/tmp"],
+        "publish_ports": [{"protocol": "tcp", "source": 32306, "target": 3306}],
+    }  # fmt: skip
+    nodes = {
+        "app": {
+            "type": "tosca.nodes.Container.Application.Docker",
+            "requirements": [{"host": "runtime"}],
+            "artifacts": {"image": {"file": "mysql:8", "type": "tosca.artifacts.Deployment.Image.Container.Docker"}},
+        },
+        "runtime": {"type": "tosca.nodes.Container.Runtime.Docker", "capabilities": {"host": {"properties": runtime}}},
+        "kept": {"type": "tosca.nodes.BlockStorage", "properties": {"size": "10 GiB"}},
+        "store": {"type": "tosca.nodes.indigo.S3Bucket", "properties": {"bucket_name": "b"}},
+    }
+    made = {node.name: node for node in plan(parse(template(nodes=nodes)), {}).nodes}
+    app = made["app"]
+    assert (app.kind, app.cpu_milli, app.memory_bytes, app.image) == (
+        "container",
+        500,
+        512_000_000,
+        {"image": "mysql:8"},
+    )
+    assert [(rule.protocol, rule.port) for rule in app.ports] == [("tcp", 3306)]
+    assert [(volume.size_bytes, volume.mount) for volume in app.volumes] == [(10 * 2**30, "/data")]
+    assert made["store"].kind == "bucket"
+    assert made["server"].kind == "machine"
+
+
+@pytest.mark.parametrize(("memory", "amount"), [("512 MB", 512_000_000), ("512Mi", 512 * 2**20), ("1Gi", 2**30)])
+def test_a_function_is_a_container_whose_memory_may_be_in_kubernetes_units(memory, amount, template):
+    properties = {"name": "f", "memory": memory, "cpu": 0.5, "image": "f:1", "script": "true"}
+    nodes = {"f": {"type": "tosca.nodes.aisprint.FaaS.Function", "properties": properties}}
+    text = template(nodes=nodes, imports=["custom_types.yaml"])
+    made = {node.name: node for node in plan(parse(text), {}).nodes}
+    assert (made["f"].kind, made["f"].memory_bytes, made["f"].public_ip) == ("container", amount, True)
