@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Build the image of which the docker driver makes "virtual machines": a small Debian with an SSH server, Python (for
 # Ansible), sudo, and vm-init in the place of cloud-init. It is made from Debian packages; no image is pulled.
+# A place that shares its engine runs the mediator from it too (mediator.py), for which machines have a command `docker`.
 #
-#   vm-image.sh [--force]    does nothing where the image exists, unless forced
+#   vm-image.sh [--force]    does nothing where the image exists as this script makes it, unless forced
 #
 # INDACO_VM_IMAGE (indaco/vm:12)  INDACO_VM_SUITE (bookworm)  INDACO_VM_MIRROR (debootstrap's own choice)
 # Needs root and an engine that answers `docker info`; installs debootstrap. Takes about a minute.
@@ -13,7 +14,8 @@ set -euo pipefail
 IMAGE=${INDACO_VM_IMAGE:-indaco/vm:12}
 SUITE=${INDACO_VM_SUITE:-bookworm}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-INCLUDE=openssh-server,python3-minimal,python3-apt,ca-certificates,iproute2,sudo,procps,tini
+EDITION=2 # of the image: an older one is made again
+INCLUDE=openssh-server,python3-minimal,python3-apt,python3-yaml,ca-certificates,iproute2,sudo,procps,tini
 
 # populate ROOT: a minimal Debian in the folder
 populate() {
@@ -34,6 +36,8 @@ furnish() {
   printf '%s\n' 'PasswordAuthentication no' 'PermitRootLogin prohibit-password' 'UseDNS no' \
     >"$1/etc/ssh/sshd_config.d/vm.conf"
   install -m 755 "$HERE/vm-init" "$1/usr/local/sbin/vm-init"
+  install -d "$1/usr/local/lib/indaco"
+  install -m 755 "$HERE/mediator.py" "$HERE/docker_command.py" "$1/usr/local/lib/indaco/"
 }
 
 build() {
@@ -55,14 +59,21 @@ build() {
     --change 'EXPOSE 22' \
     --change 'LABEL org.opencontainers.image.title="Indaco virtual machine"' \
     --change "LABEL org.opencontainers.image.version=\"debian-$SUITE\"" \
-    --change 'LABEL dev.indaco.vm-image="1"' \
+    --change "LABEL dev.indaco.vm-image=\"$EDITION\"" \
     - "$IMAGE" >/dev/null
   [ -z "$former" ] || docker image rm "$former" >/dev/null 2>&1 || true # stays while a container uses it
   say "built $IMAGE, $(($(docker image inspect -f '{{.Size}}' "$IMAGE") / 1000000)) MB"
 }
 
+# an image of somebody else's making is left alone
+is_current() {
+  local edition
+  edition=$(docker image inspect -f '{{index .Config.Labels "dev.indaco.vm-image"}}' "$IMAGE" 2>/dev/null) || return 1
+  [ -z "$edition" ] || [ "$edition" = "$EDITION" ]
+}
+
 case ${1:-} in
-  '') docker image inspect "$IMAGE" >/dev/null 2>&1 || build ;;
+  '') is_current || build ;;
   --force) build ;;
   *) usage ;;
 esac

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A Docker engine and the machine image of the docker driver, for tests and for running Indaco on this machine.
+# A Docker engine, the machine image of the docker driver and images of services, for tests and for running Indaco on
+# this machine.
 #
 #   docker.sh start | stop | status | env | wipe
 #
@@ -13,7 +14,7 @@ set -euo pipefail
 FOLDER=$INDACO_LOCAL/docker
 LOG=$FOLDER/engine.log
 IMAGE=${INDACO_VM_IMAGE:-indaco/vm:12}
-IMAGE_SCRIPT=$REPOSITORY/deploy/docker/vm-image.sh
+IMAGES=$REPOSITORY/deploy/docker
 
 answers() { docker info >/dev/null 2>&1; }
 
@@ -32,7 +33,8 @@ engine() {
 start() {
   state_folder docker
   engine
-  "$IMAGE_SCRIPT"
+  "$IMAGES/vm-image.sh"
+  "$IMAGES/app-images.sh"
   say "up, image $IMAGE"
 }
 
@@ -47,7 +49,7 @@ stop() {
 
 status() {
   answers || { echo "docker: stopped"; exit 3; }
-  docker image inspect "$IMAGE" >/dev/null 2>&1 || { echo "docker: image $IMAGE is missing"; exit 1; }
+  docker image inspect "$IMAGE" indaco/hello:1 indaco/jupyter:1 >/dev/null 2>&1 || { echo "docker: an image is missing"; exit 1; }
   echo "docker: running, engine $(docker version -f '{{.Server.Version}}'), image $IMAGE"
 }
 

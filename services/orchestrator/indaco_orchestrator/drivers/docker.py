@@ -19,8 +19,9 @@ from indaco_common.contracts.values import Place
 from indaco_common.errors import CredentialRejected, NoCapacity, ProviderError, SpecRejected, Unavailable
 from indaco_common.units import ResourceVector
 from indaco_orchestrator.drivers import docker_container
-from indaco_orchestrator.drivers.docker_container import KEY_LABEL, LOOPBACK, MIB
+from indaco_orchestrator.drivers.docker_container import KEY_LABEL, LOOPBACK, MACHINE_LABEL, MIB
 from indaco_orchestrator.drivers.docker_engine import Engine, EngineOptions
+from indaco_orchestrator.drivers.docker_siblings import Siblings
 from indaco_orchestrator.drivers.port import (
     Ability,
     Capacity,
@@ -53,10 +54,12 @@ class DockerDriver:
     def __init__(self, engine: Engine, options: EngineOptions, *, clock: Clock | None = None) -> None:
         self._engine = engine
         self._options = options
+        self._siblings = Siblings(engine, options.image)
         self._clock = clock or SystemClock()
         self._answered: set[ResourceId] = (
             set()
         )  # machines whose SSH server was seen: a busy one later is not "creating"
+        self._mediated: dict[ResourceId, str] = {}  # machines whose mediator was seen, by when they had started
         self._host: ResourceVector | None = None
 
     @classmethod
@@ -67,7 +70,10 @@ class DockerDriver:
             options = EngineOptions.model_validate(dict(parse_qsl(query, strict_parsing=bool(query))))
         except ValueError as error:
             raise Unavailable(f"the endpoint of {place.provider} has wrong options") from error
-        return cls(Engine(address), options)
+        engine = Engine(address)
+        if options.engine == "shared" and not engine.socket:
+            raise Unavailable(f"the endpoint of {place.provider} must name a socket: a port cannot be shared")
+        return cls(engine, options)
 
     async def close(self) -> None:
         await self._engine.close()
@@ -97,22 +103,26 @@ class DockerDriver:
         async with self._engine.deadline():
             papers = await self._engine.read(_path(id, "json"))
             if papers is None:
-                self._answered.discard(id)
+                self._forget(id)
                 return ResourceState(id, Phase.ABSENT)
             if docker_container.has_failed(papers):
                 return docker_container.state_of(papers, is_answering=False, last_line=await self._last_line(id))
             if papers["State"]["Status"] == "created":
                 await self._finish(papers)
             is_running = papers["State"]["Status"] == "running"
-            return docker_container.state_of(papers, is_answering=is_running and await self._answers(papers))
+            is_answering = is_running and (not docker_container.is_machine(papers) or await self._serves(papers))
+            return docker_container.state_of(papers, is_answering=is_answering)
 
     async def delete(self, id: ResourceId, credential: Credential) -> None:  # noqa: ARG002
         async with self._engine.deadline():
+            had_siblings = await self._siblings.remove(id)
             # 409: another call is removing it
             status, _ = await self._engine.ask(
                 "DELETE", _path(id), query={"force": "1", "v": "1"}, accept=(204, 404, 409)
             )
-        self._answered.discard(id)
+            if had_siblings:
+                await self._siblings.remove(id)  # the engine may have been making one for the mediator as that went
+        self._forget(id)
         if status == 204:  # noqa: PLR2004 - HTTP
             log.info("machine.deleted", resource_id=id)
 
@@ -131,13 +141,19 @@ class DockerDriver:
         return found[0] if found else None
 
     async def _list(self, label: str) -> list[Mapping[str, Any]]:
+        """Return our containers with *label*; none that a machine had made, whose image may bear any label."""
         query = {"all": "1", "filters": json.dumps({"label": [label]})}
-        listed: list[Mapping[str, Any]] = await self._engine.read("/containers/json", query=query) or []
-        return listed
+        listed = await self._engine.read("/containers/json", query=query) or []
+        return [container for container in listed if not container["Labels"].get(MACHINE_LABEL)]
 
     async def _make(self, key: NodeKey, spec: NodeSpec) -> Mapping[str, Any] | None:
         """Return a new container; None if the name, which is free for one only, is taken."""
-        body = docker_container.container_body(key, spec, spec.image or self._options.image)
+        is_machine = spec.kind != docker_container.CONTAINER
+        image = spec.image or (self._options.image if is_machine else "")
+        if not image:
+            raise SpecRejected("the container has no image")
+        is_mediated = is_machine and self._options.engine == "shared"
+        body = docker_container.container_body(key, spec, image, is_mediated=is_mediated)
         await self._check_room(docker_container.needed(spec))
         query = {"name": docker_container.container_name(key)}
         status, content = await self._engine.ask(
@@ -167,6 +183,10 @@ class DockerDriver:
             with suppress(NoCapacity, SpecRejected, CredentialRejected):  # a failure shows in the next description
                 await self._start(ResourceId(papers["Id"]))
 
+    async def _serves(self, papers: Mapping[str, Any]) -> bool:
+        """Return True once a machine has its mediator, if it was made for one, and its SSH server answers."""
+        return await self._is_mediated(papers) and await self._answers(papers)
+
     async def _answers(self, papers: Mapping[str, Any]) -> bool:
         """Return True once an SSH server greets, on the published port or, where the host's loopback is not ours, inside the bridge."""
         id = ResourceId(papers["Id"])
@@ -179,6 +199,22 @@ class DockerDriver:
                     self._answered.add(id)
                     break
         return id in self._answered
+
+    async def _is_mediated(self, papers: Mapping[str, Any]) -> bool:
+        """Return True once the machine has the mediator that it was promised, if any."""
+        id, started_at = ResourceId(papers["Id"]), papers["State"]["StartedAt"]
+        if docker_container.is_mediated(papers) and self._mediated.get(id) != started_at:
+            try:
+                if await self._siblings.mediate(id, started_at):
+                    self._mediated[id] = started_at
+            except (NoCapacity, SpecRejected, CredentialRejected) as error:
+                log.warning("machine.unmediated", resource_id=id, reason=error.detail)
+            return id in self._mediated
+        return True
+
+    def _forget(self, id: ResourceId) -> None:
+        self._answered.discard(id)
+        self._mediated.pop(id, None)
 
     async def _last_line(self, id: ResourceId) -> str:
         query = {"stdout": "1", "stderr": "1", "tail": "1"}

@@ -6,14 +6,18 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from indaco_common.contracts.values import PortRule
 from indaco_common.errors import NoCapacity, SpecRejected
 from indaco_common.units import ResourceVector
 from indaco_orchestrator.drivers.port import NodeKey, NodeSpec, Phase, ResourceId, ResourceState, UsageSample
 
 LOOPBACK: Final = "127.0.0.1"
 SSH: Final = "22/tcp"
+DOOR_FOLDER: Final = "/run/engine"  # where a machine finds its mediator; also known to deploy/docker
+SHARED_FOLDER: Final = "/data"  # what a machine may share with its containers
+CONTAINER: Final = "container"  # the kind of a node that is no machine
 KEY_LABEL: Final = "indaco.key"
+KIND_LABEL: Final = "indaco.kind"  # of what is no machine
+MACHINE_LABEL: Final = "indaco.machine"  # of what a machine's mediator made: the machine's id
 CPU_LABEL: Final = "indaco.cpu-milli"
 MEMORY_LABEL: Final = "indaco.memory-mib"
 MIB: Final = 1024 * 1024
@@ -24,6 +28,7 @@ _MAX_PROCESSES: Final = 1024
 _MAX_USER_DATA_BYTES: Final = 64 * 1024  # as on most clouds; the kernel takes 128 KiB in one variable
 _MAX_RESTARTS: Final = 3  # in a machine's life, before a short run counts as failure
 _SHORT_RUN: Final = timedelta(seconds=10)  # the engine itself takes a longer one for a success
+_VARIABLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,254}$")
 _USER: Final = re.compile(r"^[a-z_][a-z0-9_-]{0,31}$")
 _FRACTION: Final = re.compile(r"\.(\d{1,6})\d*")
 
@@ -44,17 +49,21 @@ def needed(spec: NodeSpec) -> ResourceVector:
     )
 
 
-def container_body(key: NodeKey, spec: NodeSpec, image: str) -> dict[str, Any]:
-    """Return the engine's description of the container for *spec*. Raises SpecRejected, NoCapacity."""
+def container_body(key: NodeKey, spec: NodeSpec, image: str, *, is_mediated: bool = False) -> dict[str, Any]:
+    """Return the engine's description of the container for *spec*; *is_mediated*: it may have containers made beside it.
+
+    Raises SpecRejected, NoCapacity.
+    """
     needs = needed(spec)
-    ports = _published(spec.ports)
+    ports = _published(spec)
     memory = needs["memory_mib"] * MIB
-    return {
+    body: dict[str, Any] = {
         "Image": image,
         "Hostname": _hostname(spec.hostname or key.node),
-        "Env": _environment(spec),
+        "Env": _variables(spec) if spec.kind == CONTAINER else _environment(spec),
         "Labels": _labels(key, spec, needs),
         "ExposedPorts": {port: {} for port in ports},
+        "Volumes": {folder: {} for folder in (DOOR_FOLDER, SHARED_FOLDER) if is_mediated},
         "HostConfig": {
             "NanoCpus": needs["cpu_milli"] * 1_000_000,
             "Memory": memory,
@@ -67,6 +76,11 @@ def container_body(key: NodeKey, spec: NodeSpec, image: str) -> dict[str, Any]:
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "1"}},
         },
     }
+    if spec.kind == CONTAINER:
+        body["HostConfig"]["SecurityOpt"] = ["no-new-privileges"]
+    if spec.command:
+        body["Cmd"] = list(spec.command)
+    return body
 
 
 def state_of(papers: Mapping[str, Any], *, is_answering: bool, last_line: str = "") -> ResourceState:
@@ -83,6 +97,16 @@ def state_of(papers: Mapping[str, Any], *, is_answering: bool, last_line: str = 
         started_at=moment(state.get("StartedAt", "")),
         reason=reason,
     )
+
+
+def is_machine(papers: Mapping[str, Any]) -> bool:
+    """Return False for a node that is a container by its template: nobody logs in there."""
+    return KIND_LABEL not in papers["Config"]["Labels"]
+
+
+def is_mediated(papers: Mapping[str, Any]) -> bool:
+    """Return True if the machine was made with a door to a mediator."""
+    return DOOR_FOLDER in (papers["Config"].get("Volumes") or ())
 
 
 def has_failed(papers: Mapping[str, Any]) -> bool:
@@ -169,21 +193,38 @@ def _environment(spec: NodeSpec) -> list[str]:
     return [f"{name}={value}" for name, value in values.items() if value]
 
 
+def _variables(spec: NodeSpec) -> list[str]:
+    """Return the environment of a container. Raises SpecRejected."""
+    wrong = [name[:60] for name in spec.environment if not _VARIABLE.match(name)]
+    if wrong:
+        raise SpecRejected(f"{wrong[0]!r} cannot be the name of a variable")
+    variables = [f"{name}={value}" for name, value in spec.environment.items()]
+    if sum(len(variable.encode()) for variable in variables) > _MAX_USER_DATA_BYTES:
+        raise SpecRejected(f"the environment is larger than {_MAX_USER_DATA_BYTES} bytes")
+    return variables
+
+
 def _labels(key: NodeKey, spec: NodeSpec, needs: ResourceVector) -> dict[str, str]:
-    return {f"indaco.tag.{name}": value for name, value in spec.tags.items()} | {
-        KEY_LABEL: str(key),
-        "indaco.deployment": key.deployment,
-        "indaco.attempt": str(key.attempt),
-        "indaco.node": key.node,
-        CPU_LABEL: str(needs["cpu_milli"]),
-        MEMORY_LABEL: str(needs["memory_mib"]),
-    }
+    # A container has its image's labels too, which are of anybody's making: so every one that counts is set.
+    kind = {KIND_LABEL: CONTAINER, MACHINE_LABEL: ""} if spec.kind == CONTAINER else {}
+    return (
+        {f"indaco.tag.{name}": value for name, value in spec.tags.items()}
+        | kind
+        | {
+            KEY_LABEL: str(key),
+            "indaco.deployment": key.deployment,
+            "indaco.attempt": str(key.attempt),
+            "indaco.node": key.node,
+            CPU_LABEL: str(needs["cpu_milli"]),
+            MEMORY_LABEL: str(needs["memory_mib"]),
+        }
+    )
 
 
-def _published(rules: Iterable[PortRule]) -> list[str]:
-    """Return the engine's names of the ports to publish, SSH always among them. Raises SpecRejected, if there are too many."""
-    names = {SSH}
-    for rule in rules:
+def _published(spec: NodeSpec) -> list[str]:
+    """Return the engine's names of the ports to publish, a machine's SSH always among them. Raises SpecRejected, if there are too many."""
+    names = set() if spec.kind == CONTAINER else {SSH}
+    for rule in spec.ports:
         if rule.protocol == "igmp":
             continue  # has no ports, and nothing outside reaches the bridge anyway
         ports = range(rule.port, (rule.port_end or rule.port) + 1)

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -37,6 +37,8 @@ class EngineOptions(pydantic.BaseModel):
     """For nodes that name none."""
     cpu_ratio: float = pydantic.Field(default=4.0, gt=0, le=64)
     """vCPUs handed out per core of the host; machines share cores as on most clouds. Memory is never handed out twice."""
+    engine: Literal["none", "shared"] = "none"
+    """Whether machines may have containers made beside them. Users then choose what images the host fetches and runs."""
 
 
 class Engine:
@@ -46,6 +48,11 @@ class Engine:
         self._url, self._socket = _resolve(address)
         self._session: aiohttp.ClientSession | None = None
         self._version = ""
+
+    @property
+    def socket(self) -> str:
+        """The path of the engine's socket; empty, if it is reached by a port."""
+        return self._socket
 
     async def close(self) -> None:
         session, self._session = self._session, None
