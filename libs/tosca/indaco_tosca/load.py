@@ -10,9 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import yaml
+from yaml import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
 
 from indaco_tosca.errors import Problem, TemplateError, pointer
 from indaco_tosca.positions import Path, Positions, point
@@ -77,15 +87,15 @@ def _refusal(code: str, message: str, mark: object = None) -> TemplateError:
     return TemplateError([Problem(code, "", message, place=partial(point, mark))])
 
 
-@dataclass(slots=True)
 class _Frame:
     """A mapping or sequence that is still open; ``before`` is how many values there were when it began."""
 
-    value: dict[str, object] | list[object]
-    anchor: str | None
-    before: int
-    key: str | None = None
-    merged: list[object] = field(default_factory=list)
+    __slots__ = ("anchor", "before", "key", "merged", "value")
+
+    def __init__(self, value: dict[str, object] | list[object], anchor: str | None, before: int) -> None:
+        self.value, self.anchor, self.before = value, anchor, before
+        self.key: str | None = None
+        self.merged: list[object] | None = None
 
 
 class _Reader:
@@ -107,25 +117,25 @@ class _Reader:
 
     def read(self, next_event: Callable[[], yaml.Event]) -> None:
         kind: type[yaml.Event] | None = None
-        while kind is not yaml.StreamEndEvent:
+        scalar = self._scalar
+        while kind is not StreamEndEvent:
             event = next_event()
             kind = type(event)
-            if kind is yaml.ScalarEvent:
-                self._scalar(event)
-            elif kind is yaml.MappingStartEvent:
+            if kind is ScalarEvent:
+                scalar(event)
+            elif kind is MappingStartEvent:
                 self._open(event, {})
-            elif kind is yaml.SequenceStartEvent:
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+                self._close(event)
+            elif kind is SequenceStartEvent:
                 self._open(event, [])
-            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-                self._close()
-            elif kind is yaml.AliasEvent:
+            elif kind is AliasEvent:
                 self._alias(event)
-            elif kind is yaml.DocumentStartEvent and self._frame.value:
+            elif kind is DocumentStartEvent and self._frame.value:
                 raise _refusal("several-documents", "a template is a single YAML document", event.start_mark)
 
-    def _scalar(self, event: yaml.Event) -> None:
-        assert isinstance(event, yaml.ScalarEvent)
-        self._count(1, event)
+    def _scalar(self, event: Any) -> None:
+        self._nodes += 1  # the limit of bytes holds for plain values; theirs is looked at when a container ends
         text: str = event.value
         value: object = text
         if event.tag is not None:
@@ -139,7 +149,7 @@ class _Reader:
             self._anchors[event.anchor] = (value, 1)
         self._place(value, event)
 
-    def _tagged(self, event: yaml.ScalarEvent) -> object:
+    def _tagged(self, event: Any) -> object:
         tag, text = str(event.tag), str(event.value)
         if tag == "!":
             return text
@@ -147,31 +157,27 @@ class _Reader:
             raise _refusal("unknown-tag", f"the tag {tag[:80]!r} is not allowed", event.start_mark)
         return text if tag == _TAG + "str" else resolve_plain(text)
 
-    def _count(self, nodes: int, event: yaml.Event) -> None:
-        self._nodes += nodes
-        if self._nodes > MAX_NODES:
-            message = f"the document has more than {MAX_NODES} values, aliases included"
-            raise _refusal("too-many-nodes", message, event.start_mark)
-
     def _place(self, value: object, event: yaml.Event) -> None:
         """Put a value where it belongs: at the end of a list, as the next key of a mapping, or as the value of its key."""
         frame = self._frame
-        target = frame.value
-        if isinstance(target, list):
+        target, key = frame.value, frame.key
+        if type(target) is list:
             target.append(value)
-        elif frame.key is None:
-            frame.key = value if isinstance(value, str) else self._key(value, event)
-        elif frame.key == "<<":
-            frame.merged += value if isinstance(value, list) else [value]
-            if not all(isinstance(source, dict) for source in frame.merged):
-                message = "the merge key << takes a mapping or a list of mappings"
-                raise _refusal("bad-merge", message, event.start_mark)
-            frame.key = None
+        elif key is None:
+            frame.key = value if type(value) is str else self._key(value, event)
+            return
+        elif key == "<<":
+            self._merge(frame, value, event)
         else:
-            if frame.key in target:
-                self._note_duplicate(frame.key)
-            target[frame.key] = value
-            frame.key = None
+            if key in target:
+                self._note_duplicate(key)
+            target[key] = value  # type: ignore[call-overload]
+        frame.key = None
+
+    def _merge(self, frame: _Frame, value: object, event: yaml.Event) -> None:
+        frame.merged = [*(frame.merged or ()), *(value if isinstance(value, list) else [value])]
+        if not all(isinstance(source, dict) for source in frame.merged):
+            raise _refusal("bad-merge", "the merge key << takes a mapping or a list of mappings", event.start_mark)
 
     def _key(self, value: object, event: yaml.Event) -> str:
         if isinstance(value, dict | list):
@@ -189,11 +195,10 @@ class _Reader:
             message = f"more than {MAX_DUPLICATES} keys are given twice"
             raise TemplateError([Problem("too-many-duplicates", pointer(path), message, place=place)])
 
-    def _open(self, event: yaml.Event, value: dict[str, object] | list[object]) -> None:
-        assert isinstance(event, yaml.CollectionStartEvent)
+    def _open(self, event: Any, value: dict[str, object] | list[object]) -> None:
         if event.tag is not None and event.tag != "!" and event.tag not in _CONTAINER_TAGS:
             raise _refusal("unknown-tag", f"the tag {str(event.tag)[:80]!r} is not allowed", event.start_mark)
-        self._count(1, event)
+        self._nodes += 1
         self._outer.append(self._frame)
         if len(self._outer) > MAX_DEPTH:
             self._refuse_depth(event)
@@ -203,10 +208,12 @@ class _Reader:
         if isinstance(self._outer[-1].value, dict) and self._outer[-1].key is None:
             self._key(value, event)
 
-    def _close(self) -> None:
+    def _close(self, event: yaml.Event) -> None:
         frame = self._frame
+        if self._nodes > MAX_NODES:
+            self._refuse_size(event)
         value = frame.value
-        for source in frame.merged:
+        for source in frame.merged or ():
             assert isinstance(source, dict)
             assert isinstance(value, dict)
             value |= {key: item for key, item in source.items() if key not in value}
@@ -222,10 +229,16 @@ class _Reader:
         if size <= 0:
             what, code = ("is not defined", "unknown-alias") if size else ("refers to itself", "recursive-alias")
             raise _refusal(code, f"the alias *{name[:80]} {what}", event.start_mark)
-        self._count(size, event)
+        self._nodes += size
+        if self._nodes > MAX_NODES:
+            self._refuse_size(event)
         if len(self._outer) + _height(value) > MAX_DEPTH:
             self._refuse_depth(event)
         self._place(value, event)
+
+    def _refuse_size(self, event: yaml.Event) -> None:
+        message = f"the document has more than {MAX_NODES} values, aliases included"
+        raise _refusal("too-many-nodes", message, event.start_mark)
 
     def _refuse_depth(self, event: yaml.Event) -> None:
         raise _refusal("too-deep", f"the document is nested deeper than {MAX_DEPTH} levels", event.start_mark)

@@ -138,8 +138,7 @@ class _Reader:
         nodes = self._nodes()
         outputs = self._outputs()
         policies = tuple(self._policies(nodes))
-        checker = ReferenceChecker(inputs, nodes, self._types, self._report)
-        self._check_references(checker, nodes, outputs, policies)
+        ReferenceChecker(inputs, nodes, self._report).check(self._topology)
         description = self._content.get("description") or self._topology.get("description")
         return Template(
             as_text(description).strip(),
@@ -201,24 +200,6 @@ class _Reader:
         for name in sorted(as_map(raw.get("properties")).keys() - definitions.keys()):
             message = f"the policy type {kind} has no property {name[:80]!r}"
             self._report.error("unknown-property", (*path, "properties", name), message, known(definitions))
-
-    def _check_references(
-        self,
-        checker: ReferenceChecker,
-        nodes: Mapping[str, Node],
-        outputs: Mapping[str, OutputDefinition],
-        policies: tuple[Policy, ...],
-    ) -> None:
-        topology: Path = ("topology_template",)
-        raw_nodes = as_map(self._topology.get("node_templates"))
-        for name in nodes:
-            for key in ("properties", "capabilities", "requirements", "artifacts", "interfaces"):
-                value = as_map(raw_nodes.get(name)).get(key)
-                checker.check(value, (*topology, "node_templates", name, key), owner=name)
-        for output in outputs.values():
-            checker.check(output.value, (*topology, "outputs", output.name, "value"))
-        for index, policy in enumerate(policies):
-            checker.check(dict(policy.properties), (*topology, "policies", index, policy.name, "properties"))
 
     def _unsupported(self) -> list[Problem]:
         found = []

@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from indaco_tosca.functions import ENTITIES, calls_in
 from indaco_tosca.model import Input, Node
 from indaco_tosca.positions import Path
 from indaco_tosca.report import Report, known
 from indaco_tosca.tree import as_list
-from indaco_tosca.typeset import TypeSet
+
+_PARTS: Final = frozenset({"properties", "capabilities", "requirements", "artifacts", "interfaces"})
 
 
 class ReferenceChecker:
-    """Checks the arguments of every function call in a value."""
+    """Checks the arguments of every function call in a topology."""
 
-    def __init__(self, inputs: Mapping[str, Input], nodes: Mapping[str, Node], types: TypeSet, report: Report) -> None:
+    def __init__(self, inputs: Mapping[str, Input], nodes: Mapping[str, Node], report: Report) -> None:
         self._inputs = inputs
         self._nodes = nodes
-        self._types = types
         self._report = report
 
-    def check(self, value: object, path: Path, *, owner: str = "") -> None:
-        """Check the calls in a value that belongs to the node ``owner``, or to no node.
+    def check(self, topology: Mapping[str, object]) -> None:
+        for section in ("node_templates", "outputs", "policies"):
+            for name, argument, path in calls_in(topology.get(section), ("topology_template", section)):
+                if section != "node_templates":
+                    self._call(name, argument, path)
+                elif str(path[3]) in _PARTS and path[2] in self._nodes:
+                    self._call(name, argument, path, owner=str(path[2]))
+
+    def _call(self, name: str, argument: object, at: Path, *, owner: str = "") -> None:
+        """Check a call that belongs to the node ``owner``, or to no node.
 
         SELF in an edge is the edge, whose properties are not looked into here.
         """
-        for name, argument, at in calls_in(value, path):
-            is_edge = bool(owner) and at[3:4] == ("requirements",)
-            match name:
-                case "get_input":
-                    self._input(argument, at)
-                case "get_property" | "get_attribute" | "get_artifact":
-                    if not (is_edge and as_list(argument)[:1] == ["SELF"]):
-                        self._entity(name, argument, at, owner)
-                case "concat" | "join" | "token" if not isinstance(argument, list):
-                    self._report.error("bad-function", at, f"{name} takes a list")
-                case "token" if len(as_list(argument)) != 3:  # noqa: PLR2004
-                    self._report.error("bad-function", at, "token takes a text, separators and an index")
+        is_edge = bool(owner) and at[3] == "requirements"
+        match name:
+            case "get_input":
+                self._input(argument, at)
+            case "get_property" | "get_attribute" | "get_artifact":
+                if not (is_edge and as_list(argument)[:1] == ["SELF"]):
+                    self._entity(name, argument, at, owner)
+            case "concat" | "join" | "token" if not isinstance(argument, list):
+                self._report.error("bad-function", at, f"{name} takes a list")
+            case "token" if len(as_list(argument)) != 3:  # noqa: PLR2004
+                self._report.error("bad-function", at, "token takes a text, separators and an index")
 
     def _input(self, argument: object, path: Path) -> None:
         name = as_list(argument)[0] if isinstance(argument, list) and argument else argument
