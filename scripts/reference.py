@@ -12,7 +12,7 @@ from indaco_common.settings import Settings
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 COMMANDS = [
     [], ["run"], ["login"], ["deployment"], ["deployment", "create"], ["deployment", "list"], ["deployment", "delete"], ["key"],
-    ["template", "check"], ["template", "plan"], ["template", "form"], ["catalogue", "list"], ["catalogue", "show"], ["catalogue", "template"],
+    ["template", "check"], ["template", "plan"], ["template", "form"], ["template", "diff"], ["catalogue", "list"], ["catalogue", "show"], ["catalogue", "template"],
     ["catalogue", "validate"], ["topology"], ["dead"], ["replay"], ["trace"], ["doctor"], ["imports"], ["imports", "refresh"],
 ]  # fmt: skip
 

@@ -8,7 +8,8 @@ import click
 from .catalogue_commands import CATALOGUE_COMMANDS
 from .commands import COMMANDS
 from .errors import IndacoClientError
-from .template_commands import TEMPLATE_COMMANDS
+from .template_commands import template
+from .template_diff import diff
 
 
 class Group(click.Group):
@@ -36,7 +37,8 @@ def main() -> None:
     """
 
 
-for _command in (*COMMANDS, *TEMPLATE_COMMANDS, *CATALOGUE_COMMANDS):
+template.add_command(diff)
+for _command in (*COMMANDS, template, *CATALOGUE_COMMANDS):
     main.add_command(_command)
 for _entry in entry_points(group="indaco.commands"):
     for _command in _entry.load():

@@ -42,7 +42,9 @@ _TYPES = {"array": "list", "object": "map", "number": "float"}
 _CELL = 40  # characters of a default
 _UNITS = (("GiB", 1024**3), ("GB", 1000**3), ("MiB", 1024**2), ("MB", 1000**2))
 
-_output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print it."
+)
 _path = click.Path(exists=True, dir_okay=False, path_type=Path)
 _file = click.argument("file", type=_path)
 
@@ -57,7 +59,7 @@ def template() -> None:
 
 @template.command("check")
 @click.argument("files", metavar="FILE...", type=_path, nargs=-1, required=True)
-@_output
+@output_option
 def check(files: tuple[Path, ...], output: str) -> None:
     """Tell everything that is wrong with templates; exit code 6 if one cannot be deployed.
 
@@ -85,7 +87,7 @@ def check(files: tuple[Path, ...], output: str) -> None:
     help="An input; VALUE is read as YAML. May be repeated.",
 )
 @click.option("-f", "--inputs", type=click.File(), help="A YAML or JSON file with inputs.")
-@_output
+@output_option
 def show_plan(file: Path, settings: tuple[str, ...], inputs: Any, output: str) -> None:
     """Show what FILE would deploy: machines, sizes, the order of the steps, and who configures what.
 
@@ -95,12 +97,7 @@ def show_plan(file: Path, settings: tuple[str, ...], inputs: Any, output: str) -
     """
     values = parse_map(inputs.read(), inputs.name) if inputs else {}
     values |= dict(parse_setting(setting) for setting in settings)
-    parsed = _parsed(file, output)
-    absent = {name for name, each in parsed.inputs.items() if each.secret and each.must_be_given and name not in values}
-    try:
-        made = plan(parsed, values, absent_secrets=frozenset(absent))
-    except TemplateError as error:
-        _refuse(str(file), error.problems, output)
+    made = planned(file, values, output)
     summary = summary_of(made)
     if output == "json":
         show(summary | {"warnings": [_row("", "warning", each) for each in made.warnings]}, output)
@@ -114,7 +111,7 @@ def show_plan(file: Path, settings: tuple[str, ...], inputs: Any, output: str) -
 @click.option(
     "--group", "groups", multiple=True, help="A group that you act for; its overrides count. May be repeated."
 )
-@_output
+@output_option
 def show_form(file: Path, parameters: Path | None, groups: tuple[str, ...], output: str) -> None:
     """Show what FILE asks for: the inputs, as a table or as JSON Schema with hints for a user interface.
 
@@ -130,6 +127,16 @@ def show_form(file: Path, parameters: Path | None, groups: tuple[str, ...], outp
         _row(str(parameters if each.path.startswith("/parameters/") else file), "warning", each)
         for each in made.warnings
     )
+
+
+def planned(file: Path, values: Mapping[str, Any], output: str) -> Plan:
+    """Return the plan of a file; secret inputs that are not given count as given. What is wrong is shown, with exit code 6."""
+    parsed = _parsed(file, output)
+    absent = {name for name, each in parsed.inputs.items() if each.secret and each.must_be_given and name not in values}
+    try:
+        return plan(parsed, values, absent_secrets=frozenset(absent))
+    except TemplateError as error:
+        _refuse(str(file), error.problems, output)
 
 
 def summary_of(made: Plan) -> Json:
@@ -385,6 +392,3 @@ def _allowed(asked: Json, shown: Json) -> str:
     ]
     lengths = [f"at least {asked[key]}" for key in _LENGTHS if asked.get(key)]
     return ", ".join(options or values or limits + lengths)
-
-
-TEMPLATE_COMMANDS = (template,)

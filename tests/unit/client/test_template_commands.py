@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 from tests.corpus import REPOSITORY
 
-from indaco_client.template_commands import TEMPLATE_COMMANDS, size
+from indaco_client.cli import main
+from indaco_client.template_commands import size, template
 
 MACHINE = str(REPOSITORY / "examples" / "templates" / "virtual-machine.yaml")
 COMPOSE = str(REPOSITORY / "examples" / "templates" / "docker-compose.yaml")
@@ -61,8 +62,7 @@ def run():
     """Run a command of the group; the result has the standard output and the errors apart."""
 
     def invoke(*arguments):
-        (group,) = TEMPLATE_COMMANDS
-        return CliRunner().invoke(group, [str(argument) for argument in arguments])
+        return CliRunner().invoke(main, ["template", *(str(argument) for argument in arguments)])
 
     return invoke
 
@@ -281,8 +281,7 @@ def test_the_template_of_the_guide_is_right_and_prints_what_the_guide_says(run, 
 
 
 def test_every_command_has_an_example_in_its_help(run):
-    (group,) = TEMPLATE_COMMANDS
-    for name in group.commands:
+    for name in template.commands:
         assert "Example: indaco template" in run(name, "--help").output
 
 
@@ -299,3 +298,20 @@ def test_every_command_has_an_example_in_its_help(run):
 )
 def test_a_size_is_shown_in_the_unit_that_is_exact(amount, shown):
     assert size(amount) == shown
+
+
+def test_a_change_is_told_before_it_is_done(run, file):
+    path = file(CLUSTER)
+    result = run("diff", path, path, "--set", "admin_password=hunter2", "--to", "workers=3")
+    assert result.exit_code == 0
+    assert "worker: scale out: makes worker-2" in result.output
+    assert "hunter2" not in result.output
+    shown = json.loads(run("diff", path, path, "--to", "workers=3", "-o", "json").output)
+    assert (shown["totals"]["instances"], shown["touches_machines"]) == (1, True)
+    assert run("diff", path, path).output == "nothing changes\n"
+
+
+def test_diff_refuses_what_cannot_be_planned(run, file):
+    path = file(CLUSTER)
+    result = run("diff", path, path, "--to", "workers=many")
+    assert result.exit_code == 6
