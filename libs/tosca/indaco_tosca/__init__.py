@@ -1,4 +1,7 @@
-"""TOSCA Simple Profile in YAML as federated clouds use it: validate, bind inputs, plan, resolve outputs. No I/O."""
+"""TOSCA Simple Profile in YAML as federated clouds use it: validate, bind inputs, plan, resolve outputs. No I/O.
+
+What few need is in modules of its own, which are not imported here: ``catalogue``, ``expect``, ``forms``, ``render``, ``update``.
+"""
 
 from indaco_tosca.errors import Problem, TemplateError
 from indaco_tosca.model import (

@@ -363,3 +363,18 @@ def _size(value: object) -> int:
         elif isinstance(current, list):
             waiting.extend(current)
     return size
+
+
+def unknown_in(value: object) -> list[SecretPlaceholder | LateValue]:
+    """Return what is not known yet in a value, at any depth."""
+    found: list[SecretPlaceholder | LateValue] = []
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, SecretPlaceholder | LateValue):
+            found.append(current)
+        elif isinstance(current, dict):
+            waiting.extend(current.values())
+        elif isinstance(current, list):
+            waiting.extend(current)
+    return found

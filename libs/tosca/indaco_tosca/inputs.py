@@ -20,6 +20,7 @@ _KEYS: Final = frozenset({
     "type", "description", "default", "required", "constraints", "entry_schema", "key_schema", "status", "metadata",
     "value",
 })  # fmt: skip
+_MAX_BITS: Final = 256  # of an integer: its text takes quadratic time to make
 _CREDENTIAL: Final = "tosca.datatypes.Credential"
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _SECRET_WORDS: Final = frozenset({"password", "passphrase", "secret", "token"})
@@ -102,7 +103,11 @@ def bind_inputs(
         message = f"the template has no input {str(name)[:80]!r}"
         report.error("unknown-input", ("inputs", str(name)), message, known(template.inputs))
     if not _is_bounded(given):
-        report.error("inputs-too-large", ("inputs",), f"inputs may have {MAX_NODES} values, {MAX_DEPTH} levels deep")
+        report.error(
+            "inputs-too-large",
+            ("inputs",),
+            f"inputs may have {MAX_NODES} values, {MAX_DEPTH} levels deep, and no number of more than {_MAX_BITS} bits",
+        )
         report.raise_errors()
     coercer = Coercer(template.types, report)
     bound: dict[str, object] = {}
@@ -125,7 +130,7 @@ def _is_bounded(given: Mapping[str, object]) -> bool:
     while waiting:
         value, depth = waiting.pop()
         seen += 1
-        if seen > MAX_NODES or depth > MAX_DEPTH:
+        if seen > MAX_NODES or depth > MAX_DEPTH or (isinstance(value, int) and value.bit_length() > _MAX_BITS):
             return False
         if isinstance(value, dict):
             waiting.extend((item, depth + 1) for item in value.values())

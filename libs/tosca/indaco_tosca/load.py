@@ -38,7 +38,16 @@ _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS: Final = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
 _CONTAINER_TAGS: Final = frozenset({_TAG + "map", _TAG + "seq"})
-_PLAIN_WORDS: Final[dict[str, object]] = {**BOOLEANS, **dict.fromkeys(NULLS)}
+
+
+class _Merge(str):
+    """The merge key: plain, since a quoted one is a key like others."""
+
+    __slots__ = ()
+
+
+_MERGE: Final = _Merge("<<")
+_PLAIN_WORDS: Final[dict[str, object]] = {**BOOLEANS, **dict.fromkeys(NULLS), "<<": _MERGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +175,7 @@ class _Reader:
         elif key is None:
             frame.key = value if type(value) is str else self._key(value, event)
             return
-        elif key == "<<":
+        elif key is _MERGE:
             self._merge(frame, value, event)
         else:
             if key in target:
@@ -182,7 +191,7 @@ class _Reader:
     def _key(self, value: object, event: yaml.Event) -> str:
         if isinstance(value, dict | list):
             raise _refusal("key-not-text", "a key must be a plain value", event.start_mark)
-        return source_text(value)
+        return value if isinstance(value, str) else source_text(value)
 
     def _note_duplicate(self, key: str) -> None:
         frames = [*self._outer[1:], self._frame]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from indaco_tosca.evaluate import ABSENT, Attributes, EvaluationError, Evaluator
+from indaco_tosca.evaluate import ABSENT, Attributes, EvaluationError, Evaluator, unknown_in
 from indaco_tosca.model import LateValue, Output, OutputDefinition, Plan, SecretPlaceholder
 
 
@@ -26,30 +26,14 @@ def _resolve(evaluator: Evaluator, definition: OutputDefinition) -> Output:
         evaluator.take_notes()
         return Output(None, secret=True, description=definition.description, problem=str(error))
     notes = evaluator.take_notes()
-    unknown = _first_unknown(value)
-    if isinstance(unknown, SecretPlaceholder):
-        problem = f"depends on secret inputs whose values are not here: {', '.join(sorted(unknown.names))}"
+    unknown = unknown_in(value)
+    if hidden := [each for each in unknown if isinstance(each, SecretPlaceholder)]:
+        names = ", ".join(sorted(hidden[0].names))
+        problem = f"depends on secret inputs whose values are not here: {names}"
         return Output(None, secret=True, description=definition.description, problem=problem)
-    if isinstance(unknown, LateValue):
-        problem = f"{unknown.attribute} of {unknown.node!r} is not known"
+    if late := [each for each in unknown if isinstance(each, LateValue)]:
+        problem = f"{late[0].attribute} of {late[0].node!r} is not known"
         return Output(None, secret=bool(secrets), description=definition.description, problem=problem)
     if value is ABSENT:
         return Output(None, secret=bool(secrets), description=definition.description, problem="has no value")
     return Output(value, bool(secrets), definition.description, "; ".join(notes) if value is None else "")
-
-
-def _first_unknown(value: object) -> SecretPlaceholder | LateValue | None:
-    """Return a placeholder that a value contains, a secret one first."""
-    late: LateValue | None = None
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, SecretPlaceholder):
-            return current
-        if isinstance(current, LateValue):
-            late = current
-        elif isinstance(current, dict):
-            waiting.extend(current.values())
-        elif isinstance(current, list):
-            waiting.extend(current)
-    return late

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from indaco_tosca.containers import bucket, container
 from indaco_tosca.errors import TemplateError
-from indaco_tosca.evaluate import CREDENTIAL, Evaluator
+from indaco_tosca.evaluate import CREDENTIAL, Evaluator, unknown_in
 from indaco_tosca.functions import calls_in
 from indaco_tosca.inputs import bind_inputs, without_values
 from indaco_tosca.model import (
@@ -21,7 +21,7 @@ from indaco_tosca.model import (
     Software,
     Template,
 )
-from indaco_tosca.recipes import understands, unknown_in, user_data
+from indaco_tosca.recipes import understands, user_data
 from indaco_tosca.report import Report
 from indaco_tosca.resolved import NODES, Resolver, Values
 from indaco_tosca.resources import (
@@ -180,6 +180,7 @@ class _Planner:
 
     def _warn_about_rest(self) -> None:
         for node in self._template.nodes.values():
+            self._resolver.node(node)  # also of what nothing uses: its properties must be right
             if not self._topology.belongs_to_something(node):
                 message = f"nothing is deployed for the node {node.name!r} of type {node.type}"
                 self._report.warn("not-deployed", (*NODES, node.name), message)

@@ -38,6 +38,12 @@ class Topology:
             for host in self.hosts_of(name):
                 self._hosted.setdefault(host.name, []).append(template.nodes[name])
 
+        self._ports: dict[str, list[tuple[Node, Node | None]]] = {}
+        for node in template.nodes.values():
+            if self.is_a(node, PORT):
+                bound = node, self._nodes.get(self._target(node, "link"))
+                self._ports.setdefault(self._target(node, "binding"), []).append(bound)
+
     def is_a(self, node: Node, type_name: str) -> bool:
         return node.definition.derives_from(type_name)
 
@@ -95,11 +101,7 @@ class Topology:
 
     def ports_of(self, machine: str) -> list[tuple[Node, Node | None]]:
         """Return the Port nodes bound to a machine, each with its network."""
-        return [
-            (node, self._nodes.get(self._target(node, "link")))
-            for node in self._nodes.values()
-            if self.is_a(node, PORT) and self._target(node, "binding") == machine
-        ]
+        return self._ports.get(machine, [])
 
     def volumes_of(self, machine: str) -> list[tuple[Requirement, Node]]:
         """Return the volumes attached to a machine with the requirement that attaches each."""

@@ -106,3 +106,14 @@ def test_a_million_comparisons_are_not_made(template, problems):
     entry = {"type": "string", "constraints": [{"valid_values": options}]}
     inputs = {"chosen": {"type": "list", "entry_schema": entry, "default": [options[-1]] * 3000}}
     assert "bad-constraint" in problems(plan, parse(template(inputs=inputs)), {}).values()
+
+
+def test_a_number_of_thousands_of_digits_is_no_input(template, problems):
+    parsed = parse(template(inputs={"n": {"type": "integer", "default": 1}}))
+    assert problems(plan, parsed, {"n": 10**5000}) == {"/inputs": "inputs-too-large"}
+
+
+def test_a_volume_that_nothing_attaches_must_be_right_all_the_same(template, problems):
+    nodes = {"disk": {"type": "tosca.nodes.BlockStorage", "properties": {"size": {"get_input": "n"}}}}
+    parsed = parse(template(inputs={"n": {"type": "string", "default": "much"}}, nodes=nodes))
+    assert "wrong-type" in problems(plan, parsed, {}).values()

@@ -40,6 +40,10 @@ def test_merge_keys_fill_in_what_the_mapping_does_not_say():
     assert value["c"] == {"x": 1, "y": 4, "z": 5}
 
 
+def test_a_quoted_merge_key_is_a_key_like_others():
+    assert load('{"<<": 1, a: <<}').value == {"<<": 1, "a": "<<"}
+
+
 def test_a_path_leads_to_its_line_and_column():
     document = load("a:\n  b:\n    - c\n    - d: 1\n")
     assert document.locate(("a", "b", 1, "d")) == (4, 7)

@@ -4,7 +4,7 @@ The script is text made of data: every value goes through shell quoting or into 
 It runs as root on the distributions that use apt or dnf, and can be run again without harm.
 """
 
-from indaco_tosca.recipes.boot import first_boot, unknown_in, user_data
+from indaco_tosca.recipes.boot import first_boot, user_data
 from indaco_tosca.recipes.components import DOCKER_COMPOSE, DOCKER_RUN, INLINE_COMPOSE, SCRIPT, render, understands
 from indaco_tosca.recipes.shell import RecipeError, environment
 from indaco_tosca.recipes.volumes import script
@@ -20,6 +20,5 @@ __all__ = [
     "render",
     "script",
     "understands",
-    "unknown_in",
     "user_data",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
-from indaco_tosca.evaluate import Attributes, Evaluator
-from indaco_tosca.model import LateValue, Plan, PlanNode, SecretPlaceholder, Software, Volume
+from indaco_tosca.evaluate import Attributes, Evaluator, unknown_in
+from indaco_tosca.model import Plan, PlanNode, Software, Volume
 from indaco_tosca.recipes.components import render
 from indaco_tosca.recipes.shell import RecipeError
 from indaco_tosca.recipes.volumes import script
@@ -50,21 +50,6 @@ def first_boot(plan: Plan, node: PlanNode, attributes: Attributes) -> str:
     result = user_data(node.name, software, node.volumes, resolver)
     report.raise_errors()
     return result
-
-
-def unknown_in(properties: Mapping[str, object]) -> list[SecretPlaceholder | LateValue]:
-    """Return what is not known yet in values, at any depth."""
-    found: list[SecretPlaceholder | LateValue] = []
-    waiting: list[object] = list(properties.values())
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, SecretPlaceholder | LateValue):
-            found.append(current)
-        elif isinstance(current, dict):
-            waiting.extend(current.values())
-        elif isinstance(current, list):
-            waiting.extend(current)
-    return found
 
 
 def _part(component: Software, volumes: tuple[Volume, ...], resolver: Resolver) -> str:
