@@ -15,6 +15,7 @@ from indaco_accounting.model import UsageRecord
 from indaco_common.clock import ManualClock
 from indaco_common.contracts.values import Group
 from indaco_common.handling import Handler, collect
+from indaco_common.imports import PinnedImports
 from indaco_common.store import Aggregate, Repository
 from indaco_orchestrator.handlers import Deploying
 from indaco_orchestrator.model.deployment import Deployment
@@ -85,7 +86,7 @@ class Services:
             ],
             "orchestrator": [
                 Deploying(
-                    self._repository(parts, Deployment, "orchestrator"), cast("Any", parts.store),
+                    self._repository(parts, Deployment, "orchestrator"), cast("Any", parts.store), PinnedImports(None),
                     cast("Any", parts.turns), parts.clock, TIMING, parts.heard,
                 )
             ],

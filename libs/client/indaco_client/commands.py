@@ -102,6 +102,8 @@ def create(
 
     async def work(client: Client) -> Json:
         made = await client.create(text, parameters, group=group)
+        for warning in made.get("warnings", ()):
+            click.echo(f"warning: {warning}", err=True)
         if not wait:
             return made
         click.echo(f"deployment {made['uuid']}", err=True)

@@ -54,6 +54,11 @@ def policy_of(plan: indaco_tosca.Plan) -> Policy:
     return Policy() if hint is None else Policy(provider=hint.provider, region=hint.region, agreement=hint.sla_id)
 
 
+def warnings_of(plan: indaco_tosca.Plan) -> tuple[str, ...]:
+    """Return what was accepted and is worth a look, in sentences with their places; the first of many."""
+    return tuple(_field(problem).detail for problem in plan.warnings[:MAX_PROBLEMS])
+
+
 def _checked(node: indaco_tosca.PlanNode) -> NodeNeeds:
     if not NODE_NAME.fullmatch(node.name):
         why = "letters, digits, dots, dashes and underscores, a letter or digit first, 100 characters at most"

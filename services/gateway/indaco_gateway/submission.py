@@ -26,7 +26,7 @@ from .access import group_of, owner_of
 from .catalogue import ServiceCatalogue
 from .model.keyring import KeyRing
 from .model.operation import Operation
-from .needs import nodes_of, plan_of, policy_of
+from .needs import nodes_of, plan_of, policy_of, warnings_of
 from .races import rerun
 
 MAX_REQUEST_BYTES = MAX_ENVELOPE_BYTES - 64 * 1024  # what a message may hold beside its envelope
@@ -94,12 +94,14 @@ class _Ready:
     fingerprint: str
     is_named: bool  # by an idempotency key: another process may be at the same one
     callback: str | None
+    warnings: tuple[str, ...]
 
     @classmethod
     def of(cls, body: Submission, plan: indaco_tosca.Plan, request: DeploymentRequested, *, is_named: bool) -> Self:
         secret = {name: body.parameters[name] for name in request.secret_inputs}
         types = {node.name: node.type for node in plan.nodes}
-        return cls(request, secret, types, _fingerprint(body, request), is_named, body.callback)
+        warnings = warnings_of(plan)
+        return cls(request, secret, types, _fingerprint(body, request), is_named, body.callback, warnings)
 
 
 class Submissions:
@@ -164,7 +166,7 @@ class Submissions:
         async with self._operations.upsert(id, ctx) as operation:
             operation.accept(
                 ready.request, fingerprint=ready.fingerprint, template=digest, types=ready.types,
-                callback=ready.callback, now=self._clock.now(),
+                callback=ready.callback, warnings=ready.warnings, now=self._clock.now(),
             )  # fmt: skip
         return operation
 

@@ -301,3 +301,12 @@ async def test_what_does_not_exist_is_told_in_each_face(world: World) -> None:
     assert (native.headers["Content-Type"], native.json["code"]) == ("application/problem+json", "not-found")
     wrong = await world.send("DELETE", "/deployments")
     assert (wrong.status, wrong.headers["Allow"]) == (405, "GET,HEAD,POST")
+
+
+async def test_what_is_worth_a_look_in_a_template_is_told_with_its_place(world: World) -> None:
+    text = VM.replace("topology_template:", "descripton: a slip\ntopology_template:", 1)
+    made = await world.create(template=text)
+    assert made.status == 201
+    [warning] = made.json["warnings"]
+    assert "descripton" in warning
+    assert "line " in warning

@@ -40,6 +40,7 @@ def deployment(op: Operation, base: str | None) -> dict[str, Any]:
             "ranked": [ranked.model_dump(mode="json") for ranked in op.ranked],
             "refused": [reason.model_dump(mode="json", exclude_none=True) for reason in op.refused],
         },
+        "warnings": list(op.warnings) or None,
         "simulated": bool(op.place and op.place.simulated),
         "version": op.version,
     }
