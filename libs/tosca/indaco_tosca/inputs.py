@@ -116,11 +116,16 @@ def bind_inputs(
         if value is None and name in absent_secrets and declared.secret:
             bound[name] = SecretPlaceholder(frozenset({name}))
         elif value is not None or (declared.has_default and declared.default is not None):
-            value = deepcopy(declared.default) if value is None else value
+            value = _copied(declared.default) if value is None else value
             bound[name] = coercer.coerce(value, declared.schema, ("inputs", name))
         elif declared.required:
             report.error("input-required", ("inputs", name), f"the input {name!r} has no value and no default")
     return bound
+
+
+def _copied(default: object) -> object:
+    """Return a default that may be changed; most are texts and numbers, which need no copy."""
+    return deepcopy(default) if isinstance(default, dict | list) else default
 
 
 def _is_bounded(given: Mapping[str, object]) -> bool:

@@ -128,6 +128,10 @@ class Resolver:
             found = dict(defaults.fixed)
             tainted: dict[str, frozenset[str]] = {}
             for name in dict.fromkeys((*assigned, *defaults.computed)):
+                raw = assigned.get(name)
+                if isinstance(raw, str | int | float):  # nothing to evaluate
+                    found[name] = self._coercer.coerce(raw, definitions[name].schema, (*path, name))
+                    continue
                 value, touched = self._property(node, capability, definitions[name], (*path, name))
                 if value is not ABSENT:
                     found[name] = value

@@ -137,6 +137,8 @@ class Coercer:
 
 def scalar(value: object, primitive: str) -> object:
     """Return a value as a primitive type has it. Raises: Mismatch."""
+    if primitive == "string" and type(value) is str:
+        return value
     if isinstance(value, dict | list) or value is None:
         raise Mismatch(f"must be {_article(primitive)}, not {_named(value)}")
     text = source_text(value).strip()
