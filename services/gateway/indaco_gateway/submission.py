@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -101,7 +101,8 @@ class _Ready:
         secret = {name: body.parameters[name] for name in request.secret_inputs}
         types = {node.name: node.type for node in plan.nodes}
         warnings = warnings_of(plan)
-        return cls(request, secret, types, _fingerprint(body, request), is_named, body.callback, warnings)
+        fingerprint = _fingerprint(body, request.group.path, request.secret_inputs)
+        return cls(request, secret, types, fingerprint, is_named, body.callback, warnings)
 
 
 class Submissions:
@@ -127,6 +128,8 @@ class Submissions:
         Raises: Invalid, with every problem of the template; Forbidden, for a group that is not theirs; PayloadTooLarge; KeyReused;
         Unavailable. Nothing is kept of what is refused.
         """
+        if key is not None and (known := await self._repeated(body, principal, key)) is not None:
+            return known
         ready = await self._prepare(body, principal, key)
 
         async def once() -> Operation:
@@ -136,6 +139,14 @@ class Submissions:
             return await self._begin(ready, ctx)
 
         return await rerun(once)
+
+    async def _repeated(self, body: Submission, principal: Principal, key: str) -> Operation | None:
+        """Return what *body* has been accepted as before: what its template stands for by now does not matter. Raises: KeyReused."""
+        known = await self._known(deployment_id(principal.issuer, principal.subject, key))
+        if known is None or known.created_at is None:
+            return None
+        fingerprint = _fingerprint(body, group_of(principal, body.user_group).path, known.secret_inputs)
+        return known if known.is_repeat(fingerprint) else None
 
     async def _prepare(self, body: Submission, principal: Principal, key: str | None) -> _Ready:
         group = group_of(principal, body.user_group)
@@ -195,8 +206,10 @@ class Submissions:
             return ()
 
 
-def _fingerprint(body: Submission, request: DeploymentRequested) -> str:
+def _fingerprint(body: Submission, group: str, secret_inputs: Collection[str]) -> str:
     """Return a digest of what was asked for, without the values of secrets: they could be guessed from it."""
+    given = {name: value for name, value in body.parameters.items() if value is not None}
     asked = body.model_dump(mode="json", exclude={"parameters", "user_group"})
-    asked |= {"group": request.group.path, "inputs": request.inputs, "secrets": request.secret_inputs}
+    asked["inputs"] = {name: value for name, value in given.items() if name not in secret_inputs}
+    asked |= {"group": group, "secrets": sorted(given.keys() & set(secret_inputs))}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -58,6 +58,14 @@ async def test_a_repeat_gets_the_same_deployment_though_a_newer_version_came(off
     assert (await offering.create("catalogue:machine@1.0.0", key="k")).status == 422
 
 
+async def test_a_repeat_gets_the_same_deployment_though_its_card_is_gone(offering: World, folder: Path) -> None:
+    first = await offering.created("catalogue:machine", key="k")
+    write(folder, card="groups: [atlas]")
+    assert (await offering.send("POST", "/v1/catalogue/reload", "root")).status == 200
+    assert await offering.created("catalogue:machine", key="k") == first
+    assert (await offering.create("catalogue:machine", key="another")).status == 400
+
+
 async def test_the_cards_that_come_with_us_are_offered(world: World) -> None:
     await world.until(lambda: _is_read(world))
     names = [card["name"] for card in (await world.get("/v1/catalogue")).json["content"]]

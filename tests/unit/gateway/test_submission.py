@@ -13,7 +13,7 @@ from indaco_gateway.needs import DEFAULT_CPU_MILLI, DEFAULT_MEMORY_MIB, nodes_of
 from indaco_gateway.races import TRIES, rerun
 from indaco_gateway.submission import Submission, _fingerprint
 
-from .builders import NOW, request
+from .builders import NOW
 
 SERVER = """
 tosca_definitions_version: tosca_simple_yaml_1_3
@@ -53,17 +53,17 @@ def test_other_callbacks_are_not_taken(callback: str) -> None:
 
 
 def test_a_fingerprint_is_of_all_that_was_asked_for_but_no_secrets_value() -> None:
-    asked = request(secret_inputs=("token",))
-    known = _fingerprint(body(parameters={"token": "a"}), asked)
-    assert _fingerprint(body(parameters={"token": "b"}, nonsense=1), asked) == known
+    asked = "cms", ("token",)
+    known = _fingerprint(body(parameters={"token": "a"}), *asked)
+    assert _fingerprint(body(parameters={"token": "b"}, nonsense=1), *asked) == known
     others = [
-        _fingerprint(body(callback="https://x/"), asked),
-        _fingerprint(body(timeoutMins=5), asked),
-        _fingerprint(body(maxProvidersRetry=5), asked),
-        _fingerprint(Submission(template=SERVER + "#"), asked),
-        _fingerprint(body(), request()),
-        _fingerprint(body(), request(secret_inputs=("token",), inputs={"a": 1})),
-        _fingerprint(body(), request(secret_inputs=("token",), group={"issuer": "i", "path": "other"})),
+        _fingerprint(body(callback="https://x/"), *asked),
+        _fingerprint(body(timeoutMins=5), *asked),
+        _fingerprint(body(maxProvidersRetry=5), *asked),
+        _fingerprint(Submission(template=SERVER + "#"), *asked),
+        _fingerprint(body(), *asked),
+        _fingerprint(body(parameters={"token": "a", "a": 1}), *asked),
+        _fingerprint(body(parameters={"token": "a"}), "other", ("token",)),
     ]
     assert len({known, *others}) == len(others) + 1
 

@@ -111,6 +111,7 @@ class Operation(Aggregate):
     types: dict[str, str] = pydantic.Field(default_factory=dict)  # TOSCA node → its type
     nodes: tuple[str, ...] = ()  # machines that were asked for
     callback: str | None = None
+    secret_inputs: tuple[str, ...] = ()  # names alone
     warnings: tuple[str, ...] = ()  # what was accepted and is worth a look
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
@@ -164,6 +165,7 @@ class Operation(Aggregate):
         self.owner, self.group, self.fingerprint = request.owner, request.group, fingerprint
         self.template, self.types, self.callback = template, dict(types), callback
         self.nodes, self.warnings = tuple(instances(request.nodes)), warnings
+        self.secret_inputs = request.secret_inputs
         self.created_at = self.updated_at = now
         self.status, self.task = Status.CREATE_IN_PROGRESS, Task.BROKERING
         self.note(now, "gateway.deployment.requested", "Request accepted", f"for the group {request.group.path}")
