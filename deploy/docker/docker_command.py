@@ -38,6 +38,7 @@ MAX_FILE_BYTES: Final = 256 * 1024
 _VARIABLE = re.compile(
     r"\$(?:(?P<dollar>\$)|(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?:(?P<how>:?[-?])(?P<other>[^}]*))?\})"
 )
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of what is known to the others by it, in /etc/hosts
 _PORT = re.compile(r"(?:0\.0\.0\.0:)?(?:(?P<port>\d{1,5}):)?(?P<target>\d{1,5})(?:/(?P<protocol>tcp|udp))?")
 
 
@@ -120,17 +121,17 @@ def containers_of(text: str, project: str, variables: Mapping[str, str], folder:
     """Return what to ask the mediator for, in the order of ``depends_on``; ``aliases`` are the names of each. Raises Refused."""
     try:
         document = yaml.load(text, _Loader)  # noqa: S506 - derived from the safe one
-    except yaml.YAMLError as error:
+        document = _filled(_map(document, "the compose file"), variables)
+    except (yaml.YAMLError, RecursionError) as error:
         raise Refused(f"the compose file is no YAML: {error}") from error
-    document = _filled(_map(document, "the compose file"), variables)
-    services = {name: _map(service, name) for name, service in _map(document.get("services"), "services").items()}
+    services = {_named(name): _map(made, name) for name, made in _map(document.get("services"), "services").items()}
     for key in ("configs", "secrets", "include"):
         if key in document:
             raise Refused(f"{key} of a compose file are not understood here")
     for name, volume in _map(document.get("volumes"), "volumes").items():
         if volume and volume != {"driver": "local"}:
             raise Refused(f"the volume {name} has options; a volume here has none")
-    waits = {name: list(service.get("depends_on") or []) for name, service in services.items()}
+    waits = {name: [str(other) for other in _list(service, "depends_on", name)] for name, service in services.items()}
     if missing := {other for others in waits.values() for other in others} - services.keys():
         raise Refused(f"depends_on names services that are not there: {', '.join(sorted(missing))}")
     try:
@@ -143,18 +144,18 @@ def containers_of(text: str, project: str, variables: Mapping[str, str], folder:
 
 def _service(name: str, service: Mapping[str, Any], project: str, folder: Path) -> dict[str, Any]:
     if unknown := service.keys() - READ - IGNORED:
-        raise Refused(f"{name}: not understood here: {', '.join(sorted(unknown))}")
+        raise Refused(f"{name}: not understood here: {', '.join(sorted(map(str, unknown)))}")
     if "image" not in service:
         raise Refused(f"{name}: has no image")
     environment: dict[str, str] = {}
     for file in _listed(service.get("env_file")):
         environment |= variables_of(_text_of(folder / file))
     environment |= _environment(service.get("environment"))
-    ports = [_port(port) for port in service.get("ports") or []]
-    volumes = [_volume(volume, project) for volume in service.get("volumes") or []]
+    ports = [_port(port) for port in _list(service, "ports", name)]
+    volumes = [_volume(volume, project) for volume in _list(service, "volumes", name)]
     return {
         "name": f"{project}-{name}-1",
-        "aliases": [alias for alias in (name, service.get("container_name"), service.get("hostname")) if alias],
+        "aliases": [name, *(_named(service[key]) for key in ("container_name", "hostname") if service.get(key))],
         "image": service["image"],
         "entrypoint": _words(service.get("entrypoint")),
         "command": _words(service.get("command")),
@@ -171,7 +172,7 @@ def _check_ports(services: Mapping[str, Any]) -> None:
     """Refuse two services that listen at one port: they share the machine's network."""
     owners: dict[tuple[int, str], str] = {}
     for name, service in services.items():
-        for port in service.get("ports") or []:
+        for port in _list(service, "ports", name):
             _, target, protocol = published(_port(port))
             if owners.setdefault((target, protocol), name) != name:
                 raise Refused(f"{owners[target, protocol]} and {name} both listen at {target}, in one network")
@@ -185,8 +186,10 @@ def _port(port: object) -> str:
 
 def _volume(volume: object, project: str) -> dict[str, Any]:
     if isinstance(volume, dict):
-        text = ":".join(filter(None, (volume.get("source"), volume.get("target"))))
-        return volume_of(text, project) | {"read_only": volume.get("read_only") == "true"}
+        ends = [end for end in (volume.get("source"), volume.get("target")) if end]
+        if not all(isinstance(end, str) and ":" not in end for end in ends):
+            raise Refused(f"{str(volume)[:100]} is no volume: its source and target are a text each")
+        return volume_of(":".join(ends), project) | {"read_only": volume.get("read_only") == "true"}
     return volume_of(str(volume), project)
 
 
@@ -196,11 +199,27 @@ def _environment(values: object) -> dict[str, str]:
         if isinstance(values, dict)
         else ((text.partition("=")[0], text.partition("=")[2] if "=" in text else None) for text in _listed(values))
     )
-    return {name: os.environ.get(name, "") if value is None else str(value) for name, value in pairs}
+    return {str(name): os.environ.get(str(name), "") if value is None else str(value) for name, value in pairs}
 
 
 def _words(value: object) -> list[str]:
-    return shlex.split(value) if isinstance(value, str) else _listed(value)
+    try:
+        return shlex.split(value) if isinstance(value, str) else _listed(value)
+    except ValueError as error:
+        raise Refused(f"a command cannot be split into words: {error}") from error
+
+
+def _named(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise Refused(f"{str(name)[:100]!r} cannot be a name: it is letters, digits, '_', '.' and '-', at most 100")
+    return name
+
+
+def _list(service: Mapping[str, Any], key: str, name: str) -> list[Any]:
+    value = service.get(key) or []
+    if not isinstance(value, list) and not (key == "depends_on" and isinstance(value, dict)):
+        raise Refused(f"{name}: {key} is no list")
+    return list(value)
 
 
 def _listed(value: object) -> list[str]:

@@ -28,7 +28,9 @@ from typing import Any, Final
 ENGINE: Final = "/run/docker.sock"
 DOOR: Final = "/run/engine/mediator.sock"
 SHARED: Final = "/data"  # what a machine can share with its containers
+KEY_LABEL: Final = "indaco.key"  # of the machine
 MACHINE_LABEL: Final = "indaco.machine"
+MACHINE_KEY_LABEL: Final = "indaco.machine-key"
 NAME_LABEL: Final = "indaco.container"
 FORWARDS_LABEL: Final = "indaco.forwards"
 NEWEST_API: Final = (1, 47)  # of those that this client was written for
@@ -66,8 +68,8 @@ def container_body(asked: Mapping[str, Any], machine: Mapping[str, Any]) -> dict
         "Env": _environment(asked.get("environment", {})),
         "User": _text(asked.get("user", ""), "user"),
         "WorkingDir": _text(asked.get("folder", ""), "folder"),
-        "Labels": {
-            MACHINE_LABEL: machine["Id"],
+        "Labels": _labels(machine)
+        | {
             NAME_LABEL: _matching(asked, "name", _NAME),
             FORWARDS_LABEL: json.dumps(_forwards(asked.get("forwards", []))),
         },
@@ -111,7 +113,12 @@ def _mount(volume: object, machine: Mapping[str, Any]) -> dict[str, Any]:
     if not _NAME.fullmatch(source):
         raise Refused(f"of the machine's files only {SHARED} can be shared, not {source[:100]!r}; use a named volume")
     name = container_name(machine["Id"], source)
-    return mount | {"Source": name, "VolumeOptions": {"Labels": {MACHINE_LABEL: machine["Id"]}}}
+    return mount | {"Source": name, "VolumeOptions": {"Labels": _labels(machine)}}
+
+
+def _labels(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels by which the driver finds what the machine has, also once the machine is gone."""
+    return {MACHINE_LABEL: machine["Id"], MACHINE_KEY_LABEL: machine["Config"]["Labels"].get(KEY_LABEL, "")}
 
 
 def _environment(values: object) -> list[str]:

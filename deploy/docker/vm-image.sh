@@ -14,7 +14,7 @@ set -euo pipefail
 IMAGE=${INDACO_VM_IMAGE:-indaco/vm:12}
 SUITE=${INDACO_VM_SUITE:-bookworm}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-EDITION=2 # of the image: an older one is made again
+EDITION=3 # of the image: an older one is made again
 INCLUDE=openssh-server,python3-minimal,python3-apt,python3-yaml,ca-certificates,iproute2,sudo,procps,tini
 
 # populate ROOT: a minimal Debian in the folder

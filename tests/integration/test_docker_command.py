@@ -25,6 +25,7 @@ def program(name: str) -> ModuleType:
 command, mediator = program("docker_command"), program("mediator")
 MACHINE: dict[str, Any] = {
     "Id": "0123456789abcdef",
+    "Config": {"Labels": {"indaco.key": "d.1.server-0", "indaco.machine": ""}},
     "HostConfig": {"NanoCpus": 5, "Memory": 6, "MemorySwap": 6, "PidsLimit": 7, "Privileged": False},
     "Mounts": [{"Destination": "/data", "Name": "anonymous"}, {"Destination": "/run/engine", "Name": "door"}],
 }
@@ -168,6 +169,21 @@ def test_words_are_split_and_volumes_are_the_projects_own() -> None:
         ("services: {a: {image: i, env_file: gone.env}}", "gone.env cannot be read"),
         ("services: {a: {image: '${GONE:?say which}'}}", "GONE is not set: say which"),
         ("{services: {a: {image: i}}, volumes: {v: {external: true}}}", "volume v has options"),
+        ('services: {a: {image: i, command: "sh -c \'x"}}', "split into words"),
+        ('services: {a: {image: i, entrypoint: "x \'"}}', "split into words"),
+        ("services: {a: {image: i, volumes: [{type: volume, source: [v], target: /t}]}}", "is no volume"),
+        ("services: {a: {image: i, volumes: [{source: v, target: {t: /t}}]}}", "is no volume"),
+        ("services: {a: {image: i, volumes: {v: /t}}}", "a: volumes is no list"),
+        ("services: {a: {image: i, ports: '80:80'}}", "a: ports is no list"),
+        ("services: {a: {image: i, depends_on: [[b]]}}", "not there"),
+        ("services: {a: {image: i, depends_on: b}}", "depends_on is no list"),
+        ("services: {a: {image: i, ~: x}}", "not understood here: None"),
+        ("services: &a {a: *a}", "no YAML"),
+        ('services: {a: {image: i, container_name: "a b\\nc"}}', "cannot be a name"),
+        ('services: {a: {image: i, hostname: "a\\n1.2.3.4 b"}}', "cannot be a name"),
+        ("services: {a: {image: i, hostname: [b]}}", "cannot be a name"),
+        ('services: {"a b": {image: i}}', "cannot be a name"),
+        ("services: {~: {image: i}}", "cannot be a name"),
         ("{services: {a: {image: i}}, configs: {c: {content: x}}}", "configs"),
     ],
 )
@@ -194,7 +210,8 @@ def test_a_container_has_the_machines_network_label_and_limits_and_no_power() ->
     host = made["HostConfig"]
     assert host["NetworkMode"] == "container:0123456789abcdef"
     assert made["Labels"] == {
-        "indaco.machine": "0123456789abcdef", "indaco.container": "web", "indaco.forwards": "[[80, 8080]]",
+        "indaco.machine": "0123456789abcdef", "indaco.machine-key": "d.1.server-0",
+        "indaco.container": "web", "indaco.forwards": "[[80, 8080]]",
     }  # fmt: skip
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (5, 6, 6, 7)
     assert host["SecurityOpt"] == ["no-new-privileges"]
@@ -217,7 +234,10 @@ def test_volumes_are_the_machines_folder_or_its_own() -> None:
     ]
     assert [mount.get("Source") for mount in mounts] == ["anonymous", "anonymous", "indaco-0123456789ab-kept", None]
     assert {mount["Type"] for mount in mounts} == {"volume"}
-    assert mounts[2]["VolumeOptions"]["Labels"] == {"indaco.machine": "0123456789abcdef"}
+    assert mounts[2]["VolumeOptions"]["Labels"] == {
+        "indaco.machine": "0123456789abcdef",
+        "indaco.machine-key": "d.1.server-0",
+    }
 
 
 @pytest.mark.parametrize(

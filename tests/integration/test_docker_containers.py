@@ -38,10 +38,16 @@ def test_a_container_has_its_own_environment_and_command_and_no_ssh() -> None:
     assert "Cmd" not in container_body(KEY, SPEC, HELLO)
 
 
-@pytest.mark.parametrize("environment", [{"A B": ""}, {"": "a"}, {"A=B": "c"}, {"A": "x" * 70_000}])
+@pytest.mark.parametrize("environment", [{"A B": ""}, {"": "a"}, {"A=B": "c"}, {"A\n": "c"}, {"A": "x" * 70_000}])
 def test_an_environment_that_no_process_can_have_is_refused(environment: dict[str, str]) -> None:
     with pytest.raises(SpecRejected):
         container_body(KEY, replace(SPEC, environment=environment), HELLO)
+
+
+def test_a_variable_with_a_nul_is_refused_without_its_value() -> None:
+    with pytest.raises(SpecRejected, match="the variable DB_PASSWORD has a NUL") as refusal:
+        container_body(KEY, replace(SPEC, environment={"DB_PASSWORD": "hunter2\0"}), HELLO)
+    assert "hunter2" not in refusal.value.detail
 
 
 async def test_a_container_without_an_image_is_refused_before_the_engine_is_asked() -> None:

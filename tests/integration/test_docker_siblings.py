@@ -4,14 +4,17 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from indaco_common.contracts.values import Place, PortRule
-from indaco_common.errors import Unavailable
+from indaco_common.errors import SpecRejected, Unavailable
 from indaco_common.ids import uuid7
 from indaco_common.units import ResourceVector
 from indaco_orchestrator.drivers.docker import DockerDriver
@@ -62,13 +65,15 @@ def place(options: str = "engine=shared", address: str = ADDRESS) -> Place:
 class Machine:
     """A machine that runs, and its user at a root shell."""
 
-    def __init__(self, driver: DockerDriver) -> None:
+    def __init__(self, driver: DockerDriver, spec: NodeSpec = SPEC) -> None:
         self.driver = driver
+        self.spec = spec
+        self.key = NodeKey(str(uuid7()), 1, "server-0")
         self.id = ResourceId("")
         self.ports: dict[int, int] = {}
 
     async def start(self) -> None:
-        self.id = await self.driver.create(NodeKey(str(uuid7()), 1, "server-0"), SPEC, {})
+        self.id = await self.driver.create(self.key, self.spec, {})
         await self.until_running()
 
     async def until_running(self) -> None:
@@ -237,6 +242,92 @@ async def test_what_a_machine_left_goes_even_if_the_machine_went_first(machine: 
     docker("rm", "--force", "--volumes", machine.id)
     await machine.driver.delete(machine.id, {})
     await machine.driver.delete(machine.id, {})
+
+
+@pytest.mark.parametrize("look", ["find", "describe"])
+async def test_what_a_machine_left_goes_once_somebody_looks_for_the_machine(machine: Machine, look: str) -> None:
+    machine.docker(f"run --detach --name web --volume kept:/kept --volume /data:/data {HELLO}")
+    docker("rm", "--force", "--volumes", machine.id)
+    others = {id for id in in_engine()[0] if papers(id)["Config"]["Labels"]["indaco.machine"] == machine.id}
+    assert len(others) == 2
+    if look == "find":
+        assert await machine.driver.find(machine.key, {}) is None
+    else:
+        assert (await machine.driver.describe(machine.id, {})).phase == "absent"
+    assert not others & in_engine()[0]
+    assert docker("volume", "ls", "--quiet", "--filter", f"label=indaco.machine={machine.id}") == ""
+
+
+@contextmanager
+def image(tmp_path: Path, *changes: str) -> Iterator[str]:
+    """A user's image, made from the machine image, with a mediator of their own in place of the true one."""
+    name, program = "indaco/own:1", tmp_path / "mediator.py"
+    program.write_text("#!/usr/bin/python3\nimport time\nprint('mine')\ntime.sleep(1000)\n")
+    program.chmod(0o755)
+    made = docker("create", MACHINE).strip()
+    try:
+        docker("cp", str(program), f"{made}:/usr/local/lib/indaco/mediator.py")
+        docker("commit", *(word for change in changes for word in ("--change", change)), made, name)
+        yield name
+    finally:
+        docker("rm", "--force", "--volumes", made)
+        docker("image", "rm", "--force", name)
+
+
+async def test_a_volume_of_a_users_image_is_not_what_runs_with_the_engines_socket(
+    machine: Machine, tmp_path: Path
+) -> None:
+    with image(tmp_path, "VOLUME /usr/local/lib/indaco", "VOLUME /usr/bin") as name:
+        other = Machine(machine.driver, replace(SPEC, image=name))
+        try:
+            await other.start()
+            assert "mine" in other.shell("cat /usr/local/lib/indaco/mediator.py")
+            mediator = f"indaco-mediator-{other.id[:12]}"
+            mounted = {mount["Destination"] for mount in papers(mediator)["Mounts"]}
+            assert mounted == {"/run/engine", "/run/docker.sock"}
+            assert "mine" not in docker("exec", mediator, "cat", "/usr/local/lib/indaco/mediator.py")
+            assert other.docker("info").startswith("Server Version")
+        finally:
+            await other.driver.delete(other.id, {})
+
+
+async def test_a_users_image_that_asks_for_a_mediator_gets_none_where_the_engine_is_not_shared(
+    machine: Machine, tmp_path: Path
+) -> None:
+    del machine
+    with image(tmp_path, "VOLUME /run/engine") as name:
+        other = Machine(await DockerDriver.open(place("engine=none")), replace(SPEC, image=name))
+        try:
+            await other.start()
+            with pytest.raises(subprocess.CalledProcessError, match="returned non-zero"):
+                papers(f"indaco-mediator-{other.id[:12]}")
+        finally:
+            await other.driver.delete(other.id, {})
+            await other.driver.close()
+
+
+async def test_an_image_that_is_not_made_for_it_is_no_machine_where_the_engine_is_shared(
+    machine: Machine, tmp_path: Path
+) -> None:
+    before = in_engine()
+    with image(tmp_path, "LABEL dev.indaco.vm-image=") as name:
+        for unfit in (name, "nowhere.invalid/no/image:1"):
+            with pytest.raises(SpecRejected, match=r"label dev\.indaco\.vm-image"):
+                await machine.driver.create(NodeKey(str(uuid7()), 1, "server-0"), replace(SPEC, image=unfit), {})
+    assert in_engine() == before
+
+
+async def test_labels_of_a_users_image_do_not_hide_a_machine(machine: Machine, tmp_path: Path) -> None:
+    before = (await machine.driver.capacity({})).used["instances"]
+    with image(tmp_path, "LABEL indaco.machine=other indaco.kind=container") as name:
+        other = Machine(machine.driver, replace(SPEC, image=name))
+        try:
+            await other.start()
+            assert await machine.driver.find(other.key, {}) == other.id
+            assert (await machine.driver.capacity({})).used["instances"] == before + 1
+            assert other.docker("info").startswith("Server Version")
+        finally:
+            await other.driver.delete(other.id, {})
 
 
 async def test_a_place_that_does_not_share_its_engine_makes_machines_without_it(machine: Machine) -> None:

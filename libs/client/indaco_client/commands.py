@@ -13,7 +13,7 @@ import click
 from . import login as sessions
 from .client import Client
 from .errors import NotSignedIn, Unreachable
-from .inputs import parse_map, parse_setting
+from .inputs import parse_setting, read_map
 from .tables import show, show_deployment
 from .wire import Json
 
@@ -96,7 +96,7 @@ def create(
 
     Example: indaco deployment create catalogue:virtual-machine --set num_cpus=2 --group cms --wait
     """
-    parameters = parse_map(inputs.read(), inputs.name) if inputs else {}
+    parameters = read_map(inputs) if inputs else {}
     parameters |= dict(parse_setting(setting) for setting in settings)
     text = template if template.startswith("catalogue:") else _text_of(template)
 

@@ -1,7 +1,7 @@
 """Inputs as people write them: YAML whose scalars stay what was typed, so that version 22.10 does not become 22.1."""
 
 import re
-from typing import Any
+from typing import IO, Any
 
 import click
 import yaml
@@ -12,6 +12,12 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
+_KEPT = ("null", "bool", "int", "float", "str", "seq", "map")
+_Loader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in _KEPT
+}
 for _tag, _pattern, _first in (
     ("null", r"^(?:~|null|)$", "~n\0"), ("bool", r"^(?:true|false)$", "tf"), ("int", r"^(?:0|-?[1-9][0-9]*)$", "-0123456789"), ("merge", r"^<<$", "<"),
 ):  # fmt: skip
@@ -25,6 +31,10 @@ def parse(text: str, what: str) -> Any:
     except yaml.YAMLError as error:
         problem = str(getattr(error, "problem", None) or error)
         raise click.UsageError(f"{what}: {problem}") from None
+    except RecursionError:
+        raise click.UsageError(f"{what}: the value is nested too deeply") from None
+    except (ValueError, LookupError):  # of a constructor: `!!int abc`, a number of thousands of digits
+        raise click.UsageError(f"{what}: a number or boolean cannot be read; quote it, if it is text") from None
 
 
 def parse_map(text: str, what: str) -> dict[str, Any]:
@@ -37,9 +47,18 @@ def parse_map(text: str, what: str) -> dict[str, Any]:
     return value
 
 
-def parse_setting(setting: str) -> tuple[str, Any]:
-    """Return name and value of ``NAME=VALUE``. Raises: click.UsageError."""
+def read_map(file: IO[str]) -> dict[str, Any]:
+    """Return the map of input names that an open file holds. Raises: click.UsageError."""
+    try:
+        text = file.read()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{file.name}: the file is not text in UTF-8") from None
+    return parse_map(text, file.name)
+
+
+def parse_setting(setting: str, option: str = "--set") -> tuple[str, Any]:
+    """Return name and value of ``NAME=VALUE``, which *option* has. Raises: click.UsageError."""
     name, equals, value = setting.partition("=")
     if not (name and equals):
-        raise click.UsageError(f"--set {setting}: write NAME=VALUE")
-    return name, parse(value, f"--set {name}")
+        raise click.UsageError(f"{option} {setting}: write NAME=VALUE")
+    return name, parse(value, f"{option} {name}")

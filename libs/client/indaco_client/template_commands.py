@@ -18,7 +18,7 @@ from indaco_tosca.load import MAX_BYTES, load
 from indaco_tosca.resources import ANYWHERE
 
 from .errors import Refused
-from .inputs import parse_map, parse_setting
+from .inputs import parse_setting, read_map
 from .tables import show
 from .wire import Json
 
@@ -28,14 +28,13 @@ _NODE = {
     "public IP": "public_ip", "ports": "ports", "volumes": "volumes", "image": "image",
 }  # fmt: skip
 _STEP = {"step": "step", "node": "node", "type": "type", "by": "by", "on": "on"}
+_SAME = (
+    "name", "type", "count", "memory_bytes", "disk_bytes", "gpus", "gpu_vendor", "gpu_model", "public_ip", "private_ip",
+    "instance_type", "dns_name", "level", "is_late",
+)  # fmt: skip
 _FIELD = {
-    "tab": "tab",
-    "input": "name",
-    "type": "type",
-    "default": "default",
-    "allowed": "allowed",
-    "description": "description",
-}
+    "tab": "tab", "input": "name", "type": "type", "default": "default", "allowed": "allowed", "description": "description",
+}  # fmt: skip
 _LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _LENGTHS = ("minLength", "minItems", "minProperties")
 _TYPES = {"array": "list", "object": "map", "number": "float"}
@@ -62,6 +61,8 @@ def template() -> None:
 @output_option
 def check(files: tuple[Path, ...], output: str) -> None:
     """Tell everything that is wrong with templates; exit code 6 if one cannot be deployed.
+
+    A template whose inputs all have defaults is planned with these, too.
 
     Example: indaco template check my-template.yaml -o json
     """
@@ -95,7 +96,7 @@ def show_plan(file: Path, settings: tuple[str, ...], inputs: Any, output: str) -
 
     Example: indaco template plan examples/templates/virtual-machine.yaml --set num_cpus=4
     """
-    values = parse_map(inputs.read(), inputs.name) if inputs else {}
+    values = read_map(inputs) if inputs else {}
     values |= dict(parse_setting(setting) for setting in settings)
     made = planned(file, values, output)
     summary = summary_of(made)
@@ -132,9 +133,8 @@ def show_form(file: Path, parameters: Path | None, groups: tuple[str, ...], outp
 def planned(file: Path, values: Mapping[str, Any], output: str) -> Plan:
     """Return the plan of a file; secret inputs that are not given count as given. What is wrong is shown, with exit code 6."""
     parsed = _parsed(file, output)
-    absent = {name for name, each in parsed.inputs.items() if each.secret and each.must_be_given and name not in values}
     try:
-        return plan(parsed, values, absent_secrets=frozenset(absent))
+        return plan(parsed, values, absent_secrets=_absent_secrets(parsed, values))
     except TemplateError as error:
         _refuse(str(file), error.problems, output)
 
@@ -148,6 +148,12 @@ def summary_of(made: Plan) -> Json:
         "placement": _placement(made),
         "absent_secrets": sorted(made.absent_secrets),
     }
+
+
+def _absent_secrets(parsed: Template, values: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(
+        name for name, each in parsed.inputs.items() if each.secret and each.must_be_given and name not in values
+    )
 
 
 def _read(file: Path) -> bytes:
@@ -177,7 +183,7 @@ def _checked(file: Path) -> Json:
     warnings: tuple[Problem, ...] = ()
     try:
         parsed = parse(_read(file))
-        errors, warnings = parsed.unsupported, (*parsed.warnings, *form(parsed).warnings)
+        errors, warnings = _unplannable(parsed), (*parsed.warnings, *form(parsed).warnings)
     except TemplateError as error:
         errors = error.problems
     return {
@@ -186,6 +192,15 @@ def _checked(file: Path) -> Json:
         "errors": [_row(str(file), "error", each) for each in errors],
         "warnings": [_row(str(file), "warning", each) for each in warnings],
     }
+
+
+def _unplannable(parsed: Template) -> tuple[Problem, ...]:
+    """Return why a template cannot be planned, as far as its defaults tell; what they leave open is no problem of it."""
+    try:
+        plan(parsed, {}, absent_secrets=_absent_secrets(parsed, {}))
+    except TemplateError as error:
+        return tuple(each for each in error.problems if not each.path.startswith("/inputs/"))
+    return ()
 
 
 def _row(file: str, level: str, problem: Problem) -> Json:
@@ -213,20 +228,7 @@ def _refuse(file: str, problems: Iterable[Problem], output: str) -> NoReturn:
 
 
 def _node(node: PlanNode) -> Json:
-    same = (
-        "name",
-        "type",
-        "count",
-        "memory_bytes",
-        "disk_bytes",
-        "gpus",
-        "gpu_vendor",
-        "gpu_model",
-        "public_ip",
-        "private_ip",
-    )
-    asked = {key: getattr(node, key) for key in (*same, "instance_type", "dns_name", "level", "is_late")}
-    return asked | {
+    return {key: getattr(node, key) for key in _SAME} | {
         "kind": str(node.kind),
         "vcpus": node.cpu_milli / 1000,
         "image": dict(node.image),

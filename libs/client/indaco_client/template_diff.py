@@ -31,7 +31,7 @@ def diff(before: Path, after: Path, settings: tuple[str, ...], changed: tuple[st
     """
     values = dict(parse_setting(setting) for setting in settings)
     first = planned(before, values, output)
-    second = planned(after, values | dict(parse_setting(setting) for setting in changed), output)
+    second = planned(after, values | dict(parse_setting(setting, "--to") for setting in changed), output)
     found = change(first, second)
     if output == "json":
         show(described(found), output)

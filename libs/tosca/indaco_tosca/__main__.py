@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     except TemplateError as error:
         sys.stdout.write(json.dumps([problem_of(problem) for problem in error.problems], indent=2) + "\n")
         return 1
-    sys.stdout.write(json.dumps(described, indent=2) + "\n")
+    sys.stdout.write(json.dumps(described, indent=2, allow_nan=False) + "\n")
     return 0
 
 
@@ -61,8 +61,11 @@ def _resolver(root: Path, table: Mapping[str, Path]) -> ImportResolver:
     """Return a resolver of the URLs in a table and of the files below a folder."""
 
     def resolve(name: str) -> bytes | None:
-        path = table.get(name) or (None if "://" in name else (root / name).resolve())
-        if path is None or not path.is_file() or (name not in table and not path.is_relative_to(root)):
+        try:
+            path = table.get(name) or (None if "://" in name else (root / name).resolve())
+            if path is None or not path.is_file() or (name not in table and not path.is_relative_to(root)):
+                return None
+        except (OSError, ValueError):  # no name that a file could have
             return None
         return _read(path, MAX_TYPES_BYTES)
 
@@ -70,11 +73,16 @@ def _resolver(root: Path, table: Mapping[str, Path]) -> ImportResolver:
 
 
 def _table(imports: Path) -> dict[str, Path]:
+    """Return which file an imported URL is; a row without either says nothing."""
     lines = _read(imports, MAX_TYPES_BYTES).decode("utf-8", "replace").splitlines()
     rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    if not {"import_url", "local_path"} <= set(rows.fieldnames or ()):
-        raise _refusal(imports, "has no columns import_url and local_path")
-    return {row["import_url"]: imports.parent / row["local_path"] for row in rows}
+    try:
+        if not {"import_url", "local_path"} <= set(rows.fieldnames or ()):
+            raise _refusal(imports, "has no columns import_url and local_path")
+        pairs = [(row["import_url"], row["local_path"]) for row in rows]
+    except csv.Error as error:
+        raise _refusal(imports, f"is not a table: {error}") from None
+    return {url: imports.parent / path for url, path in pairs if url and path}
 
 
 def _inputs(file: Path) -> Mapping[str, object]:

@@ -117,10 +117,11 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Cards by name, and what is wrong with those that were left out."""
+    """Cards by name, and what is wrong with those that were left out; ``groups`` are those of the latter, as far as they can be read."""
 
     cards: Mapping[str, Card]
     problems: tuple[FileProblem, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def visible_to(self, groups: Collection[str]) -> tuple[Card, ...]:
         """Return the cards that members of any of the groups may use, in the order in which they are shown."""
@@ -132,13 +133,18 @@ class Catalogue:
         found = tuple(problems)
         bad = {problem.card for problem in found}
         good = {name: card for name, card in self.cards.items() if name not in bad}
-        return Catalogue(good, (*self.problems, *found))
+        groups = {name: card.groups for name, card in self.cards.items() if name in bad}
+        return Catalogue(good, (*self.problems, *found), {**self.groups, **groups})
 
     def keeping(self, last: Catalogue) -> Catalogue:
-        """Return the catalogue with the last good state of each card that was left out now."""
+        """Return the catalogue with the last good state of each card that was left out now, for those whom it is for now."""
         bad = {problem.card for problem in self.problems}
-        kept = {name: card for name, card in last.cards.items() if name in bad}
+        kept = {name: self._narrowed(card) for name, card in last.cards.items() if name in bad}
         return replace(self, cards={**self.cards, **kept})
+
+    def _narrowed(self, card: Card) -> Card:
+        groups = self.groups.get(card.name) or card.groups
+        return card if groups == card.groups else replace(card, groups=groups)
 
 
 def is_part(path: str) -> bool:
@@ -174,7 +180,11 @@ def read(files: Mapping[str, bytes], *, resolve: ImportResolver | None = None) -
         raise _refusal("catalogue-too-large", f"the catalogue has {len(folders)} cards, {MAX_CARDS} are allowed")
     readers = [_Reader(name, content, resolve) for name, content in folders.items()]
     cards = {reader.name: card for reader in readers if (card := reader.card())}
-    return Catalogue(cards, tuple(problem for reader in readers for problem in reader.problems[:MAX_PROBLEMS]))
+    problems = tuple(problem for reader in readers for problem in reader.problems[:MAX_PROBLEMS])
+    groups = {
+        reader.name: reader.groups for reader in readers if reader.name not in cards and reader.groups is not None
+    }
+    return Catalogue(cards, problems, groups)
 
 
 def _refusal(code: str, message: str) -> TemplateError:
@@ -191,6 +201,7 @@ class _Reader:
     def __init__(self, name: str, files: Mapping[str, bytes], resolve: ImportResolver | None) -> None:
         self.name = name
         self.problems: list[FileProblem] = []
+        self.groups: tuple[str, ...] = ()
         self._files, self._resolve = files, resolve
 
     def card(self) -> Card | None:
@@ -201,6 +212,7 @@ class _Reader:
         sheet = self._sheet(CARD, self._files.get(CARD))
         if sheet is None:
             return None
+        self.groups = _groups(sheet)
         sheet.check_keys(sheet.content, _CARD_KEYS, ())
         icon = self._icon(sheet)
         found = Card(
@@ -212,7 +224,7 @@ class _Reader:
             icon=icon,
             svg=self._svg() if icon == ICON else "",
             tags=sheet.texts("tags"),
-            groups=_groups(sheet),
+            groups=self.groups,
             guide=self._guide(sheet.text(sheet.content.get("guide"), ("guide",))),
             order=sheet.integer("order", LAST_ORDER),
             versions=self._versions(),

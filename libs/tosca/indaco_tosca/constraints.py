@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Final
 
@@ -12,6 +12,10 @@ from indaco_tosca.schema import CONSTRAINTS, Constraint
 
 _PATTERN_STEPS: Final = 400_000  # of matching for one template
 _COMPARISONS: Final = 200_000  # of values with limits for one template
+_TEXT_PER_COMPARISON: Final = 64  # characters that cost as much as one value
+_MAX_DIGITS: Final = 64  # of a number written as text; those of a document have no more
+_SHOWN: Final = 60
+TOO_LONG: Final = "the constraints of this template take too long to check"
 
 _ORDERED: Final[dict[str, Callable[[object, object], bool]]] = {
     "greater_than": lambda value, limit: value > limit,  # type: ignore[operator]
@@ -34,8 +38,29 @@ class ConstraintChecker:
     """Checks values; keeps count of the work that this causes, so that a template cannot cause too much of it."""
 
     def __init__(self) -> None:
+        self.is_spent = False
         self._steps = 0
         self._comparisons = 0
+        self._costs: dict[int, tuple[Constraint, int]] = {}  # by identity: arguments may be anything
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """The comparisons and the steps of matching so far."""
+        return self._comparisons, self._steps
+
+    def charge(self, comparisons: int, steps: int) -> None:
+        """Count work, also such whose result was kept from before: a template gets the same answer each time."""
+        self._comparisons += comparisons
+        self._steps += steps
+        self.is_spent = self._comparisons > _COMPARISONS or self._steps > _PATTERN_STEPS
+
+    def _cost(self, constraint: Constraint) -> int:
+        if type(constraint.argument) is not list and type(constraint.argument) is not dict:
+            return 1 + _length_of(constraint.argument)
+        known = self._costs.get(id(constraint))
+        if known is None:
+            known = self._costs[id(constraint)] = constraint, _size(constraint.argument)
+        return known[1]
 
     def violation(self, constraint: Constraint, value: object, primitive: str) -> str:
         """Return why a value of a primitive type does not satisfy a constraint, or nothing.
@@ -43,9 +68,9 @@ class ConstraintChecker:
         Raises: BadConstraint.
         """
         kind, argument = constraint.kind, constraint.argument
-        self._comparisons += len(argument) if isinstance(argument, list) else 1
+        self.charge(self._cost(constraint), 0)
         if self._comparisons > _COMPARISONS:
-            raise BadConstraint("the constraints of this template take too long to check")
+            raise BadConstraint(TOO_LONG)
         if kind not in CONSTRAINTS:
             raise BadConstraint(f"{kind!r} is not a constraint")
         if kind in _ORDERED:
@@ -65,7 +90,7 @@ class ConstraintChecker:
         allowed = argument if kind == "valid_values" else [argument]
         if not isinstance(allowed, list):
             raise BadConstraint("valid_values takes a list")
-        if any(_equal(value, item, primitive) for item in allowed):
+        if _is_one_of(value, allowed, primitive):
             return ""
         return (
             f"must be {'one of ' if kind == 'valid_values' else ''}{', '.join(_shown(item) for item in allowed[:20])}"
@@ -74,7 +99,7 @@ class ConstraintChecker:
     def _pattern(self, argument: object, value: object) -> str:
         pattern, subject = source_text(argument), source_text(value)
         try:
-            self._steps += cost(pattern, subject)
+            self.charge(0, cost(pattern, subject))
         except PatternError as error:
             raise BadConstraint(f"the pattern cannot be used: {error}") from None
         if self._steps > _PATTERN_STEPS:
@@ -90,7 +115,8 @@ def comparable(value: object, primitive: str) -> object:
         return version_key(source_text(value))
     if primitive in {"integer", "float"}:
         if isinstance(value, str):
-            return Decimal(value) if value.strip().replace(".", "", 1).lstrip("+-").isdecimal() else _no_number(value)
+            is_number = value.strip().replace(".", "", 1).lstrip("+-").isdecimal() and len(value) <= _MAX_DIGITS
+            return Decimal(value) if is_number else _no_number(value)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else _no_number(value)
     return source_text(value)
 
@@ -112,6 +138,14 @@ def _limit(argument: object, primitive: str) -> object:
         return comparable(argument, primitive)
     except ValueError as error:
         raise BadConstraint(f"the limit does not fit the type: {error}") from None
+
+
+def _is_one_of(value: object, allowed: list[object], primitive: str) -> bool:
+    text = value if isinstance(value, dict | list) else source_text(value)
+    if text in allowed:
+        return True
+    is_text = primitive == "string" and type(value) is str  # texts that are not the same differ
+    return any(_equal(value, item, primitive) for item in allowed if not (is_text and type(item) is str))
 
 
 def _equal(value: object, item: object, primitive: str) -> bool:
@@ -153,4 +187,44 @@ def _length(kind: str, argument: object, value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return f"{source_text(value)[:60]}" if not isinstance(value, dict | list) else f"{str(value)[:60]}"
+    """Return the beginning of a value as text, without making the text of all of it."""
+    if not isinstance(value, dict | list):
+        return source_text(value)[:_SHOWN]
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) >= _SHOWN:
+            break
+    return text[:_SHOWN]
+
+
+def _pieces(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for index, (key, item) in enumerate(value.items()):
+            yield f"{', ' if index else '{'}{str(key)[:_SHOWN]!r}: "
+            yield from _pieces(item)
+        yield "}" if value else "{}"
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield ", " if index else "["
+            yield from _pieces(item)
+        yield "]" if value else "[]"
+    else:
+        yield repr(value[:_SHOWN] if isinstance(value, str) else value)
+
+
+def _length_of(value: object) -> int:
+    return len(value) // _TEXT_PER_COMPARISON if isinstance(value, str) else 0
+
+
+def _size(value: object) -> int:
+    """Return what a comparison with a value costs: how many values it has at any depth, long texts counted as several."""
+    size, waiting = 0, [value]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, dict | list):
+            size += len(current)
+            waiting.extend(current.values() if isinstance(current, dict) else current)
+        else:
+            size += _length_of(current)
+    return max(size, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from indaco_tosca.evaluate import CREDENTIAL
 from indaco_tosca.model import Configurator, Kind, Node, PlanNode, PortRule, Software, Volume
 from indaco_tosca.resolved import NODES, Resolver, Values
-from indaco_tosca.resources import instance_count, port_rule
+from indaco_tosca.resources import check_limits, instance_count, port_rule
 from indaco_tosca.scalars import scalar_unit, source_text
 from indaco_tosca.topology import BLOCK_STORAGE, FUNCTION, Topology
 from indaco_tosca.tree import as_map
@@ -21,6 +21,7 @@ def container(node: Node, resolver: Resolver) -> PlanNode:
     own = resolver.node(node)
     runtime = next(topology.hosts_of(node.name), node)
     host = resolver.capability(runtime, "host")
+    check_limits(host)
     ports = _published(host, resolver)
     return PlanNode(
         name=node.name,

@@ -13,19 +13,18 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final
 
-from indaco_tosca.evaluate import EvaluationError, Evaluator
+from indaco_tosca.evaluate import EvaluationError, Evaluator, unknown_in
 from indaco_tosca.model import (
     Configurator,
     Kind,
-    LateValue,
     Plan,
     PlanNode,
     PortRule,
-    SecretPlaceholder,
     Software,
     Volume,
 )
 from indaco_tosca.scalars import source_text
+from indaco_tosca.tree import as_map
 
 _ANOTHER_BUCKET: Final = frozenset({"type", "bucket_name", "s3_url"})
 """What says which bucket it is; the rest are settings of it."""
@@ -155,6 +154,8 @@ class NodeComparison:
             if (told := _told(rule.read(before), rule.read(after)))
         ]
         found += self._software(before, after)
+        found += self._written(after)
+        found += self._interfaces(after)
         is_explained = any(difference.field in {"software", "volumes"} for difference in found)
         if not is_explained and not self._waits(before, after) and before.user_data != after.user_data:
             found.append(Difference("user_data", "the script of the first boot changed", Effect.CONFIGURE))
@@ -164,6 +165,32 @@ class NodeComparison:
         """Return whether the script of the first boot is not known on one of the sides."""
         absent = self._plans[0].absent_secrets | self._plans[1].absent_secrets
         return before.is_late or after.is_late or bool((before.secrets | after.secrets) & absent)
+
+    def _written(self, node: PlanNode) -> Iterator[Difference]:
+        """Yield what differs in what a configurator is given: roles, and operations with their inputs."""
+        names = [
+            name
+            for name in self._plans[1].template.nodes
+            if self._evaluators[1].topology.planned_for(name) == node.name
+        ]
+        for name in names:
+            raw = [_raw_node(plan, name) for plan in self._plans]
+            for key in ("artifacts", "interfaces"):
+                if raw[0] and raw[0].get(key) != raw[1].get(key):
+                    yield Difference(key, f"{name}: {key}: changed", _effect_on(node.kind, Effect.CONFIGURE))
+
+    def _interfaces(self, node: PlanNode) -> Iterator[Difference]:
+        """Yield what differs in the network interfaces that the template binds to a machine, and in their networks."""
+        sides = []
+        for evaluator in self._evaluators:
+            bound = evaluator.topology.ports_of(node.name) if node.name in evaluator.template.nodes else []
+            parts = [part for pair in bound for part in pair if part is not None]
+            sides.append(
+                {part.name: {key: _evaluated(evaluator, part.name, key) for key in part.properties} for part in parts}
+            )
+        for name in {**sides[0], **sides[1]}:
+            if sides[0].get(name) != sides[1].get(name):
+                yield Difference("network", f"{name}: changed", Effect.REBUILD)
 
     def _software(self, before: PlanNode, after: PlanNode) -> Iterator[Difference]:
         old, new = ({item.node: item for item in node.software} for node in (before, after))
@@ -190,7 +217,7 @@ class NodeComparison:
 
     def _is_other(self, node: str, name: str, values: tuple[object, object]) -> bool:
         """Return whether a property changed; one that is not known is compared by how it is made."""
-        if not any(_is_unknown(value) for value in values):
+        if not any(unknown_in(value) for value in values):
             return values[0] != values[1]
         raw = [plan.template.nodes[node].properties.get(name) for plan in self._plans]
         return raw[0] != raw[1] or _evaluated(self._evaluators[0], node, name) != _evaluated(
@@ -220,22 +247,16 @@ def _marked(plan: Plan, held: frozenset[str]) -> Evaluator:
     return Evaluator(plan.template, {**plan.inputs, **marks})
 
 
+def _raw_node(plan: Plan, name: str) -> Mapping[str, object]:
+    topology = as_map(as_map(plan.template.document.value).get("topology_template"))
+    return as_map(as_map(topology.get("node_templates")).get(name))
+
+
 def _evaluated(evaluator: Evaluator, node: str, name: str) -> object:
     try:
         return evaluator.evaluate_property(evaluator.template.nodes[node], name)[0]
     except EvaluationError as error:
         return str(error)
-
-
-def _is_unknown(value: object) -> bool:
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, SecretPlaceholder | LateValue):
-            return True
-        if isinstance(current, dict | list):
-            waiting.extend(current.values() if isinstance(current, dict) else current)
-    return False
 
 
 def _told(before: object, after: object) -> str:

@@ -6,10 +6,12 @@ followed through inputs, properties and texts, and the work that a template may 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from indaco_tosca.functions import call_of
+from indaco_tosca.inputs import is_secret_name
 from indaco_tosca.model import LateValue, Node, SecretPlaceholder, Template
 from indaco_tosca.scalars import source_text
 from indaco_tosca.schema import PropertyDefinition
@@ -22,8 +24,7 @@ MAX_WORK: Final = 200_000  # values visited in one evaluation of a template; pub
 MAX_TEXT: Final = 256 * 1024
 _TEXT_PER_WORK: Final = 64  # characters that cost as much as one value
 _MAX_DEPTH: Final = 90  # about 600 frames of the interpreter, whose limit is 1000
-
-_CREDENTIAL_KEYS: Final = frozenset({"credential", "token", "password", "private_key"})
+_MAX_DIGITS: Final = 18  # of an index
 
 Attributes = Mapping[str, Mapping[str, object]]
 
@@ -56,6 +57,7 @@ class Evaluator:
         self._touched: set[str] = set()
         self._notes: list[str] = []
         self._work = 0
+        self._allowed = MAX_WORK
         self._depth = 0
 
     def evaluate(self, value: object, *, owner: str = "") -> tuple[object, frozenset[str]]:
@@ -69,6 +71,15 @@ class Evaluator:
             return result, frozenset(self._touched)
         finally:
             self._touched = outer | self._touched
+
+    def allow(self, work: int) -> None:
+        """Count the work anew, of which there may be so much."""
+        self._work, self._allowed = 0, work
+
+    @property
+    def work(self) -> int:
+        """How much there was since :meth:`allow`."""
+        return self._work
 
     def take_notes(self) -> list[str]:
         """Return, once, why parts of the values since the last call are null."""
@@ -96,7 +107,7 @@ class Evaluator:
 
     def _spend(self, work: int) -> None:
         self._work += work
-        if self._work > MAX_WORK:
+        if self._work > self._allowed:
             raise EvaluationError("the functions of this template take too long to evaluate")
 
     def _call(self, name: str, argument: object, owner: str) -> object:
@@ -139,8 +150,9 @@ class Evaluator:
         for key in keys:
             if isinstance(value, SecretPlaceholder | LateValue):
                 return value
-            if isinstance(value, list) and source_text(key).isdecimal() and int(source_text(key)) < len(value):
-                value = value[int(source_text(key))]
+            index = _index(key) if isinstance(value, list) else None
+            if isinstance(value, list) and index is not None and index < len(value):
+                value = value[index]
             elif isinstance(value, dict) and source_text(key) in value:
                 value = value[source_text(key)]
             else:
@@ -257,7 +269,8 @@ class Evaluator:
         if isinstance(value, list) and is_single and not rest:
             rest = [0]
         found = self._inside(value, rest, where)
-        if any(word in _CREDENTIAL_KEYS for word in words[1:] if isinstance(word, str)) or _holds_credential(found):
+        self._spend(_size(found))
+        if any(is_secret_name(word) for word in words[1:] if isinstance(word, str)) or _holds_credential(found):
             self._touched.add(CREDENTIAL)
         return found
 
@@ -304,12 +317,16 @@ class Evaluator:
         unknown = _unknown(values)
         if unknown:
             return unknown
-        if len(values) != 3 or values[0] is ABSENT or not source_text(values[2]).isdecimal():  # noqa: PLR2004
+        index = _index(values[2]) if len(values) == 3 else None  # noqa: PLR2004
+        if index is None or values[0] is ABSENT:
             raise EvaluationError("token takes a text, separators and an index")
-        text, separator, index = (source_text(value) for value in values)
+        text, separator = source_text(values[0]), source_text(values[1])
         self._spend(len(text) // _TEXT_PER_WORK)
         pieces = text.split(separator) if separator else [text]
-        return self._inside(pieces, [index], "the text")
+        if index < len(pieces):
+            return pieces[index]
+        self._notes.append("the text of token has no piece with that index")  # text and index may be secrets
+        return None
 
     def _artifact(self, words: list[object], owner: str) -> object:
         entity, name, _ = _split(words)
@@ -330,6 +347,14 @@ def _split(words: list[object]) -> tuple[str, str, list[object]]:
     return source_text(words[0]), source_text(words[1]), words[2:]
 
 
+def _index(key: object) -> int | None:
+    """Return an index, or null if the key is none; one of very many digits is beyond the end of everything."""
+    text = source_text(key)
+    if not text.isdecimal():
+        return None
+    return int(text) if len(text) <= _MAX_DIGITS else sys.maxsize
+
+
 def _unknown(values: list[object]) -> SecretPlaceholder | LateValue | None:
     """Return one placeholder for all that is not known in a list of values; a secret outweighs a late value."""
     secrets = [value.names for value in values if isinstance(value, SecretPlaceholder)]
@@ -340,41 +365,27 @@ def _unknown(values: list[object]) -> SecretPlaceholder | LateValue | None:
 
 def _holds_credential(value: object) -> bool:
     """Return whether an attribute has a credential somewhere in it."""
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, dict):
-            if _CREDENTIAL_KEYS & current.keys():
-                return True
-            waiting.extend(current.values())
-        elif isinstance(current, list):
-            waiting.extend(current)
-    return False
+    maps = (part for part in _parts(value) if isinstance(part, dict))
+    return any(is_secret_name(key) for part in maps for key in part if isinstance(key, str))
 
 
 def _size(value: object) -> int:
     """Return how many values a value consists of."""
-    size, waiting = 0, [value]
-    while waiting:
-        current = waiting.pop()
-        size += 1
-        if isinstance(current, dict):
-            waiting.extend(current.values())
-        elif isinstance(current, list):
-            waiting.extend(current)
-    return size
+    return sum(1 for _ in _parts(value)) if isinstance(value, dict | list) else 1
 
 
 def unknown_in(value: object) -> list[SecretPlaceholder | LateValue]:
     """Return what is not known yet in a value, at any depth."""
-    found: list[SecretPlaceholder | LateValue] = []
+    return [part for part in _parts(value) if isinstance(part, SecretPlaceholder | LateValue)]
+
+
+def _parts(value: object) -> Iterator[object]:
+    """Yield a value and all values inside it."""
     waiting = [value]
     while waiting:
         current = waiting.pop()
-        if isinstance(current, SecretPlaceholder | LateValue):
-            found.append(current)
-        elif isinstance(current, dict):
+        yield current
+        if isinstance(current, dict):
             waiting.extend(current.values())
         elif isinstance(current, list):
             waiting.extend(current)
-    return found

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from indaco_tosca.errors import Problem, TemplateError
+from indaco_tosca.forms_schema import plain
 from indaco_tosca.model import Kind, Plan, PlanNode, PortRule, Template, Volume
 from indaco_tosca.planner import plan
 from indaco_tosca.topology import RUNTIME
@@ -27,7 +28,14 @@ HIDDEN: Final = "(secret)"
 
 
 def expect(template: Template, inputs: Mapping[str, object]) -> dict[str, object]:
-    """Return the description of a template, with its plan if *inputs* suffice for one, else with ``plan_problems``."""
+    """Return the description of a template, with its plan if *inputs* suffice for one, else with ``plan_problems``.
+
+    Its values are those of JSON, which has no infinity: what is not finite is text.
+    """
+    return {key: plain(value) for key, value in _described(template, inputs).items()}
+
+
+def _described(template: Template, inputs: Mapping[str, object]) -> dict[str, object]:
     written = as_map(as_map(as_map(template.document.value).get("topology_template")).get("node_templates"))
     described: dict[str, object] = {
         "deployment_type": _deployment_type(template),

@@ -14,8 +14,9 @@ from typing import Final
 from indaco_tosca.errors import Problem
 from indaco_tosca.forms_hints import PROVIDED, WIDGETS, Hints, Option, literal, read_hints, read_options
 from indaco_tosca.forms_schema import JsonSchema, Judge, SchemaWriter, flaw, narrowed, plain
+from indaco_tosca.inputs import is_generator
 from indaco_tosca.model import Input, Template
-from indaco_tosca.scalars import UNITS
+from indaco_tosca.scalars import UNITS, source_text
 from indaco_tosca.schema import Constraint, Schema
 from indaco_tosca.tree import as_list, as_map, as_text
 from indaco_tosca.typeset import DataType
@@ -196,6 +197,12 @@ class _Builder:
         name = declared.name
         for value in (self.hints.fields[name].get("default"), declared.default):
             if value is None:
+                continue
+            if is_generator(declared, value):
+                message = (
+                    f"the default {source_text(value)[:40]!r} stands for a text that is made up, which is not done here"
+                )
+                self._warn("unsupported-default", name, message, "who deploys gives a value")
                 continue
             found = self.judge.canonical(value, schema)
             if found is None:

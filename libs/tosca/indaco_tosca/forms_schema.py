@@ -27,6 +27,7 @@ from indaco_tosca.values import Coercer, Mismatch, scalar
 
 JsonSchema = dict[str, object]
 
+_MAX_DIGITS: Final = 100  # of a limit
 _NOTHING: Final = "not"  # {"not": {}} allows no value
 _LIMITS: Final = {
     "greater_than": "exclusiveMinimum",
@@ -158,7 +159,7 @@ def constrained(written: JsonSchema, constraints: Iterable[Constraint], primitiv
     for constraint in constraints:
         try:
             more = _keywords(constraint, primitive)
-        except ValueError:
+        except (ValueError, ArithmeticError):
             more = {_NOTHING: {}}
         if more is None:
             unsaid.append({constraint.kind: plain(constraint.argument)})
@@ -180,6 +181,8 @@ def flaw(constraint: Constraint, primitive: str) -> str:
         _keywords(constraint, primitive)
     except ValueError as error:
         return str(error)
+    except ArithmeticError:
+        return "the limit is not a number"
     return ""
 
 
@@ -261,6 +264,8 @@ def _limit(keyword: str, argument: object, primitive: str) -> JsonSchema | None:
 def _number(limit: object) -> int | float | None:
     """Return a limit as JSON has it, or null if it has no exact form there."""
     if isinstance(limit, Decimal):
+        if limit.adjusted() >= _MAX_DIGITS:
+            return None  # longer than what writes or reads JSON takes
         return int(limit) if limit == limit.to_integral_value() else None
     if isinstance(limit, float):
         return float(limit) if math.isfinite(limit) else None

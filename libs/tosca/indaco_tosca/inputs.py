@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Final
 
-from indaco_tosca.errors import Problem
+from indaco_tosca.errors import Problem, pointer
 from indaco_tosca.load import MAX_DEPTH, MAX_NODES
 from indaco_tosca.model import Input, SecretPlaceholder, Template
 from indaco_tosca.report import Report, known
@@ -20,18 +20,26 @@ _KEYS: Final = frozenset({
     "type", "description", "default", "required", "constraints", "entry_schema", "key_schema", "status", "metadata",
     "value",
 })  # fmt: skip
+_MAX_NAME: Final = 80  # characters at the end of a name that say whether it names a secret
 _MAX_BITS: Final = 256  # of an integer: its text takes quadratic time to make
 _CREDENTIAL: Final = "tosca.datatypes.Credential"
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-_SECRET_WORDS: Final = frozenset({"password", "passphrase", "secret", "token"})
+_SECRET_WORDS: Final = frozenset({
+    "password", "passphrase", "passwd", "pass", "pwd", "secret", "token", "credential", "credentials",
+    "privatekey", "secretkey", "apikey", "accesskey",
+})  # fmt: skip
+_GENERATOR = re.compile(r"random\(\s*[0-9]*\s*\)|access_token\(\s*\)")
+
+_WITHOUT_VALUE: Final = frozenset({"input-required", "unsupported-default", "bad-constraint"})
+"""Codes of problems whose message has nothing of the value in it."""
 
 
 def read_inputs(raw: object, metadata: Mapping[str, object], types: TypeSet, report: Report) -> dict[str, Input]:
     """Read the inputs of a topology; what is wrong with them goes to the report.
 
     An input is secret if its own metadata says ``secret: true``, if the template's metadata lists it under
-    ``secret_inputs``, if its type is a Credential, or if the last word of its name is password, passphrase, secret,
-    token or private_key. ``secret: false`` on the input overrules the name.
+    ``secret_inputs``, if its type is a Credential, or by its name: see :func:`is_secret_name`. ``secret: false`` on the
+    input overrules the name.
     """
     listed = frozenset(as_text(name) for name in as_list(metadata.get("secret_inputs")))
     inputs: dict[str, Input] = {}
@@ -88,8 +96,22 @@ def _is_secret(
         if types.is_a("data_types", current.type, _CREDENTIAL):
             return True
         current = current.entry
-    words = [word.lower() for word in _WORD.findall(name)]
-    return name in listed or bool(words and words[-1] in _SECRET_WORDS) or words[-2:] == ["private", "key"]
+    return name in listed or is_secret_name(name)
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a name says that what it names is a secret.
+
+    Its last word is password, passphrase, passwd, pass, pwd, secret, token or credential(s), or its last two are private,
+    secret, api or access and key.
+    """
+    words = [word.lower() for word in _WORD.findall(name[-_MAX_NAME:])[-2:]]
+    return bool(words) and (words[-1] in _SECRET_WORDS or "".join(words) in _SECRET_WORDS)
+
+
+def is_generator(declared: Input, value: object) -> bool:
+    """Return whether a text stands for one that a platform makes up: taken as it is, it would be a known password."""
+    return declared.type == "string" and isinstance(value, str) and bool(_GENERATOR.fullmatch(value.strip()))
 
 
 def bind_inputs(
@@ -106,18 +128,24 @@ def bind_inputs(
         report.error(
             "inputs-too-large",
             ("inputs",),
-            f"inputs may have {MAX_NODES} values, {MAX_DEPTH} levels deep, and no number of more than {_MAX_BITS} bits",
+            f"inputs may have {MAX_NODES} values, {MAX_DEPTH} levels deep, no number of more than {_MAX_BITS} bits "
+            "and no character NUL",
         )
         report.raise_errors()
     coercer = Coercer(template.types, report)
     bound: dict[str, object] = {}
     for name, declared in template.inputs.items():
         value = given.get(name)
-        if value is None and name in absent_secrets and declared.secret:
-            bound[name] = SecretPlaceholder(frozenset({name}))
-        elif value is not None or (declared.has_default and declared.default is not None):
-            value = _copied(declared.default) if value is None else value
+        if value is not None:
             bound[name] = coercer.coerce(value, declared.schema, ("inputs", name))
+        elif name in absent_secrets and declared.secret:
+            bound[name] = SecretPlaceholder(frozenset({name}))
+        elif is_generator(declared, declared.default):
+            message = f"the default of the input {name!r} stands for a text that is made up, which is not done here"
+            report.error("unsupported-default", ("inputs", name), message, "give it a value")
+        elif declared.has_default and declared.default is not None:
+            path = ("topology_template", "inputs", name, "default")
+            bound[name] = coercer.coerce(_copied(declared.default), declared.schema, path)
         elif declared.required:
             report.error("input-required", ("inputs", name), f"the input {name!r} has no value and no default")
     return bound
@@ -135,21 +163,24 @@ def _is_bounded(given: Mapping[str, object]) -> bool:
     while waiting:
         value, depth = waiting.pop()
         seen += 1
-        if seen > MAX_NODES or depth > MAX_DEPTH or (isinstance(value, int) and value.bit_length() > _MAX_BITS):
+        is_long = isinstance(value, int) and value.bit_length() > _MAX_BITS
+        if seen > MAX_NODES or depth > MAX_DEPTH or is_long or (isinstance(value, str) and "\0" in value):
             return False
         if isinstance(value, dict):
-            waiting.extend((item, depth + 1) for item in value.values())
+            waiting.extend((item, depth + 1) for pair in value.items() for item in pair)
         elif isinstance(value, list):
             waiting.extend((item, depth + 1) for item in value)
     return True
 
 
 def without_values(problems: tuple[Problem, ...], template: Template) -> tuple[Problem, ...]:
-    """Return problems with the message of those about secret inputs made silent about the value."""
-    secret = {f"/inputs/{name}" for name, declared in template.inputs.items() if declared.secret}
+    """Return problems with the message of those about secret inputs, given or by default, made silent about the value."""
+    names = [name for name, declared in template.inputs.items() if declared.secret]
+    secret = {pointer(("inputs", name)) for name in names}
+    secret |= {pointer(("topology_template", "inputs", name, "default")) for name in names}
     return tuple(
         Problem(p.code, p.path, "the value of this secret input is not valid", place=p.place)
-        if any(p.path == path or p.path.startswith(path + "/") for path in secret) and p.code != "input-required"
+        if any(p.path == path or p.path.startswith(path + "/") for path in secret) and p.code not in _WITHOUT_VALUE
         else p
         for p in problems
     )

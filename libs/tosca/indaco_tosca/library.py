@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -24,8 +24,9 @@ from indaco_tosca.errors import TemplateError
 from indaco_tosca.load import MAX_TYPES_BYTES, Document, load
 from indaco_tosca.model import ImportResolver
 from indaco_tosca.positions import Path
-from indaco_tosca.report import Report
-from indaco_tosca.tree import as_map, as_text, single_maps
+from indaco_tosca.report import Report, kind_of
+from indaco_tosca.scalars import source_text
+from indaco_tosca.tree import as_map, as_text
 from indaco_tosca.typeset import SECTIONS, TypeSet
 
 _CORE_FILES: Final = ("normative.yaml", "indigo.yaml", "docker.yaml", "indaco.yaml")
@@ -41,9 +42,11 @@ BUNDLED_NAMES: Final = frozenset({
     "ml_infn_type.yml", "pip_manager_type.yml",
 })  # fmt: skip
 _CREDENTIALS: Final = re.compile(r"//[^/?#]*@")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HEADING: Final = re.compile(r"^(?P<section>\w+):|^  (?P<name>[\w.-]+):", re.MULTILINE)
 MAX_IMPORTS: Final = 20
 MAX_IMPORT_DEPTH: Final = 5
+MAX_IMPORT_NAME: Final = 2048
 MAX_IMPORT_BYTES: Final = 4 * 1024 * 1024
 _KEPT_SETS: Final = 64
 _KEYWORDS: Final = frozenset({"file", "repository", "namespace_prefix", "namespace_uri"})
@@ -136,8 +139,12 @@ class _Closure:
     _bytes: int = 0
 
     def visit(self, content: Mapping[str, object], *, base: str, depth: int, path: Path) -> None:
-        for name, where in imports_in(content):
+        for name, where, fault in _imports(content):
             place = (*path, *where) if depth == 0 else path
+            if fault:
+                code, message, hint = fault
+                self.report.error(code, place, f"{message} (in {base[:200]!r})" if depth else message, hint)
+                continue
             full = joined(base, name) if base else name
             refusal = refusal_of(full)
             if refusal:
@@ -226,34 +233,56 @@ def _merged(texts: list[Mapping[str, object]]) -> dict[str, dict[str, object]]:
 
 def imports_in(content: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
     """Yield the name of each import in any of the forms in use, with its path under "imports"."""
+    return ((name, path) for name, path, _ in _imports(content) if name)
+
+
+_Fault = tuple[str, str, str]
+"""Code, message and hint of what is wrong with an import."""
+
+
+def _imports(content: Mapping[str, object]) -> Iterator[tuple[str, Path, _Fault | None]]:
+    """Yield the name of each import with its path, and with what is wrong with it."""
     imports = content.get("imports")
-    entries: list[tuple[object, Path]] = []
-    if isinstance(imports, dict):
-        entries = [(value, (key,)) for key, value in imports.items()]
-    elif isinstance(imports, list):
-        entries = [entry for index, item in enumerate(imports) for entry in _entries(item, index)]
+    entries: Iterable[tuple[object, Path]] = ()
+    if isinstance(imports, list):
+        entries = (entry for index, item in enumerate(imports) for entry in _entries(item, (index,)))
+    elif imports is not None:
+        entries = _entries(imports, ())
     for value, path in entries:
         file = value if isinstance(value, str) else as_text(as_map(value).get("file"))
-        repository = as_text(as_map(value).get("repository"))
         if file:
-            yield _in_repository(content, repository, file), path
+            name, fault = _in_repository(content, as_map(value).get("repository"), file)
+            yield name, path, fault
+        else:
+            message = f"an import must be a text or a map with a file, not {kind_of(value)}"
+            yield "", path, ("bad-structure", message, "write a name, a URL, or {file: ..., repository: ...}")
 
 
-def _entries(item: object, index: int) -> list[tuple[object, Path]]:
+def _entries(item: object, path: Path) -> Iterator[tuple[object, Path]]:
+    """Yield the imports in a map by their names; whatever else is written is one import."""
     if isinstance(item, dict) and not _KEYWORDS & item.keys():
-        return [(value, (index, *path)) for _, value, path in single_maps(item)]
-    return [(item, (index,))]
+        for name, value in item.items():
+            yield value, (*path, name)
+    else:
+        yield item, path
 
 
-def _in_repository(content: Mapping[str, object], repository: str, file: str) -> str:
-    known = as_map(content.get("repositories")).get(repository) if repository else None
-    url = known if isinstance(known, str) else as_text(as_map(known).get("url"))
-    return joined(url if url.endswith("/") else url + "/", file) if url else file
+def _in_repository(content: Mapping[str, object], repository: object, file: str) -> tuple[str, _Fault | None]:
+    """Return the name of a file of a repository, if one is named, and what is wrong with that."""
+    if repository is None:
+        return file, None
+    name = "" if isinstance(repository, dict | list) else source_text(repository)
+    found = as_map(content.get("repositories")).get(name)
+    url = found if isinstance(found, str) else as_text(as_map(found).get("url"))
+    if not url:
+        message = f"there is no repository {name[:80]!r} with a url"
+        return file, ("unknown-repository", message, "write it under repositories: {name: {url: https://...}}")
+    return joined(url if url.endswith("/") else url + "/", file), None
 
 
 def joined(base: str, name: str) -> str:
     """Return a name relative to a URL or to a path, where it may not begin at the root."""
-    if "://" in name or ("://" not in base and name.startswith(("/", "\\"))):
+    if "://" in name or _CONTROL.search(name) or ("://" not in base and name.startswith(("/", "\\"))):
         return name
     try:
         return urljoin(base, name) if "://" in base else normpath(f"{dirname(base)}/{name}" if dirname(base) else name)
@@ -263,6 +292,10 @@ def joined(base: str, name: str) -> str:
 
 def refusal_of(name: str) -> str:
     """Return why an import is refused whatever the resolver says, or nothing."""
+    if len(name) > MAX_IMPORT_NAME:
+        return f"has a name of more than {MAX_IMPORT_NAME} characters"
+    if _CONTROL.search(name):
+        return "has control characters in its name"
     try:
         parts = urlsplit(name)
         host = parts.hostname or ""

@@ -184,9 +184,14 @@ class _Reader:
         frame.key = None
 
     def _merge(self, frame: _Frame, value: object, event: yaml.Event) -> None:
-        frame.merged = [*(frame.merged or ()), *(value if isinstance(value, list) else [value])]
-        if not all(isinstance(source, dict) for source in frame.merged):
+        if self._nodes > MAX_NODES:
+            self._refuse_size(event)
+        sources = value if isinstance(value, list) else [value]
+        if not all(isinstance(source, dict) for source in sources):
             raise _refusal("bad-merge", "the merge key << takes a mapping or a list of mappings", event.start_mark)
+        if frame.merged is None:
+            frame.merged = []
+        frame.merged += sources
 
     def _key(self, value: object, event: yaml.Event) -> str:
         if isinstance(value, dict | list):

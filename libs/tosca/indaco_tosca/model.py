@@ -43,7 +43,7 @@ class Input:
 
     name: str
     type: str
-    schema: Schema
+    schema: Schema = field(repr=False)
     default: object = field(default=None, repr=False)
     has_default: bool = False
     required: bool = True
@@ -232,7 +232,6 @@ class PlacementHint:
     sla_id: str = ""
     region: str = ""
     provider: str = ""
-    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

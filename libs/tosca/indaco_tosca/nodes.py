@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from indaco_tosca.model import Node, Requirement
 from indaco_tosca.positions import Path
-from indaco_tosca.report import Report, known
+from indaco_tosca.report import Report, kind_of, known
+from indaco_tosca.scalars import source_text
 from indaco_tosca.schema import PropertyDefinition
-from indaco_tosca.tree import as_map, as_text, single_maps
-from indaco_tosca.typeset import NodeType, TypeCycle, TypeSet, UnknownType
+from indaco_tosca.tree import as_map, as_text
+from indaco_tosca.typeset import NodeType, RequirementDefinition, TypeCycle, TypeSet, UnknownType
 from indaco_tosca.values import Coercer
 
 _KEYS = frozenset({
@@ -25,6 +26,31 @@ _RELATIONSHIPS = {
     "link": "tosca.relationships.network.LinksTo",
     "dependency": "tosca.relationships.DependsOn",
 }
+_REQUIREMENT_KEYS = frozenset({"node", "relationship", "capability", "node_filter", "occurrences", "directives"})
+_ROOT = "tosca.nodes.Root"
+_ANYTHING = ""  # what a capability of an unknown type may be
+
+
+def unread(name: str) -> Node:
+    """Return what stands for a node template that cannot be read, so that what names it is not wrong as well."""
+    return Node(name, "", _unknown_type(""), {}, {}, (), {})
+
+
+def derivation(error: TypeCycle) -> str:
+    """Return what is wrong with the types that a type derives from, which may end and only be too many."""
+    names = error.names
+    what = "derives from itself" if names[0] == names[-1] else "derives from too many others"
+    return f"the type {names[0][:80]!r} {what}: {str(error)[:500]}"
+
+
+def _unknown_type(name: str) -> NodeType:
+    return NodeType(name, (), {}, {}, {}, {}, is_known=False)
+
+
+def _offered(node_type: NodeType) -> frozenset[str]:
+    """Return the types that the capabilities of a node type are."""
+    names = (name for item in node_type.capabilities.values() for name in item.lineage or (item.type, _ANYTHING))
+    return frozenset(names)
 
 
 @dataclass(slots=True)
@@ -37,31 +63,39 @@ class NodeReader:
     missing_imports: tuple[str, ...]
     all_names: frozenset[str]
     coercer: Coercer = field(init=False)
+    _relationship_properties: dict[str, Mapping[str, PropertyDefinition] | None] = field(default_factory=dict)
+    _offers: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.coercer = Coercer(self.types, self.report, leave_functions=True)
 
-    def read(self, name: str, definition: object) -> Node | None:
+    def read(self, name: str, definition: object) -> Node:
         path: Path = ("topology_template", "node_templates", name)
         if not isinstance(definition, dict) or not as_text(definition.get("type")):
             self.report.error("bad-structure", path, "a node template must be a map with a type")
-            return None
+            return unread(name)
         self._check_keys(definition, path)
         type_name = as_text(definition.get("type"))
         found = self._type(type_name, (*path, "type"))
-        node_type = found or NodeType(type_name, (), {}, {}, {}, {}, is_known=False)
+        node_type = found or _unknown_type(type_name)
         node = Node(
             name,
             node_type.name,
             node_type,
-            as_map(definition.get("properties")),
-            self._capabilities(definition.get("capabilities"), (*path, "capabilities")),
+            self._part(definition, "properties", path),
+            self._capabilities(self._part(definition, "capabilities", path), (*path, "capabilities")),
             self._requirements(definition.get("requirements"), found, (*path, "requirements")),
-            as_map(definition.get("artifacts")),
+            self._artifacts(self._part(definition, "artifacts", path), (*path, "artifacts")),
         )
+        for key in ("attributes", "interfaces", "metadata"):
+            self._part(definition, key, path)
         if found:
             self._check(node, found, path)
         return node
+
+    def _part(self, owner: Mapping[str, object], key: str, path: Path) -> Mapping[str, object]:
+        value = owner.get(key)
+        return value if isinstance(value, dict) else self.report.expect_map(value, (*path, key))
 
     def _check_keys(self, definition: Mapping[str, object], path: Path) -> None:
         for key in sorted(definition.keys() - _KEYS):
@@ -82,52 +116,145 @@ class NodeReader:
             self.report.error("unknown-type", path, f"{what} is not known", hint)
             return None
         except TypeCycle as error:
-            self.report.error("type-cycle", path, f"the type {name!r} derives from itself: {error}")
+            self.report.error("type-cycle", path, derivation(error))
             return None
         if found.is_abstract:
             self.report.error("abstract-type", path, f"the type {name!r} is abstract; use one that derives from it")
         return found
 
-    def _capabilities(self, raw: object, path: Path) -> dict[str, Mapping[str, object]]:
+    def _capabilities(self, raw: Mapping[str, object], path: Path) -> dict[str, Mapping[str, object]]:
         capabilities: dict[str, Mapping[str, object]] = {}
-        for name, content in as_map(raw).items():
+        for name, content in raw.items():
             if not isinstance(content, dict | None):
                 self.report.error("bad-structure", (*path, name), "a capability must be a map with properties")
                 continue
-            for key in sorted(as_map(content).keys() - {"properties", "attributes", "occurrences", "directives"}):
+            given = as_map(content)
+            for key in sorted(given.keys() - {"properties", "attributes", "occurrences", "directives"}):
                 hint = "put it under properties"
                 self.report.error("unknown-key", (*path, name, key), f"a capability has no key {key!r}", hint)
-            capabilities[name] = as_map(as_map(content).get("properties"))
+            capabilities[name] = self._part(given, "properties", (*path, name))
+            self._part(given, "attributes", (*path, name))
         return capabilities
+
+    def _artifacts(self, raw: Mapping[str, object], path: Path) -> Mapping[str, object]:
+        for name, content in raw.items():
+            if not isinstance(content, str | dict | None):
+                message = f"an artifact must be the name of a file or a map with a file, not {kind_of(content)}"
+                self.report.error("bad-structure", (*path, name), message)
+        return raw
 
     def _requirements(self, raw: object, node_type: NodeType | None, path: Path) -> tuple[Requirement, ...]:
         found: list[Requirement] = []
-        for name, content, place in single_maps(raw):
-            at = (*path, *place)
-            target = content if isinstance(content, str) else as_text(as_map(content).get("node"))
-            if target and target not in self.all_names:
-                if self.types.full_name("node_types", target) is None:
-                    self.report.error("unknown-node", at, f"there is no node template {target!r}")
-                target = ""
+        for name, content, at in self.report.expect_entries(raw, path):
             definition = node_type.requirements.get(name) if node_type else None
             if node_type and definition is None:
                 message = f"{node_type.name} has no requirement {name!r}"
                 self.report.error("unknown-requirement", at, message, known(node_type.requirements))
-            declared = definition.relationship if definition else ""
-            kind, properties = self._relationship(as_map(content).get("relationship"))
-            found.append(Requirement(name, target, kind or declared or _RELATIONSHIPS.get(name, ""), properties, at))
+            default = (definition.relationship if definition else "") or _RELATIONSHIPS.get(name, "")
+            target = self._target(content, at)
+            given = as_map(content).get("relationship")
+            at_relationship = (*at, "relationship")
+            kind, properties = (default, {}) if given is None else self._relationship(given, default, at_relationship)
+            found.append(Requirement(name, target, kind, properties, at))
         return tuple(found)
 
-    def _relationship(self, raw: object) -> tuple[str, Mapping[str, object]]:
+    def _target(self, content: object, path: Path) -> str:
+        """Return the node template that a requirement names; nothing where it names none, or a type."""
+        name = content
+        if isinstance(content, dict):
+            for key in sorted(content.keys() - _REQUIREMENT_KEYS):
+                message = f"a requirement has no key {key[:80]!r}; it is ignored"
+                self.report.warn("unknown-key", (*path, key), message, known(sorted(_REQUIREMENT_KEYS)))
+            name = content.get("node")
+            if name is None:
+                return ""
+        if name is None or isinstance(name, dict | list):
+            message = f"a requirement must be the name of a node or a map with node, not {kind_of(name)}"
+            self.report.error("bad-structure", path, message, "write `- requirement: node`")
+            return ""
+        target = name if type(name) is str else source_text(name)
+        if target in self.all_names:
+            return target
+        if self.types.full_name("node_types", target) is None:
+            self.report.error("unknown-node", path, f"there is no node template {target[:80]!r}")
+        return ""
+
+    def _relationship(self, raw: object, default: str, path: Path) -> tuple[str, Mapping[str, object]]:
         """Return type and properties of a relationship: a type, a relationship template, or one written in place."""
+        if isinstance(raw, str) and raw not in self.relationship_templates:
+            return self._relationship_type(raw, path), {}
         if isinstance(raw, str):
-            template = self.relationship_templates.get(raw)
-            if template is None:
-                return self.types.full_name("relationship_types", raw) or raw, {}
-            raw = template
-        content = as_map(raw)
+            content = as_map(self.relationship_templates[raw])  # which is checked where it is written
+            kind = as_text(content.get("type"))
+            return self.types.full_name("relationship_types", kind) or kind, as_map(content.get("properties"))
+        content = self.report.expect_map(raw, path)
         kind = as_text(content.get("type"))
-        return self.types.full_name("relationship_types", kind) or kind, as_map(content.get("properties"))
+        kind = self._relationship_type(kind, (*path, "type")) if kind else default
+        properties = self._part(content, "properties", path)
+        self._check_relationship(kind, properties, (*path, "properties"))
+        return kind, properties
+
+    def _relationship_type(self, name: str, path: Path) -> str:
+        full = self.types.full_name("relationship_types", name)
+        if full is None:
+            message = f"the relationship type {name[:80]!r} is not known"
+            if self.missing_imports:
+                hint = f"not available: {', '.join(self.missing_imports)[:300]}"
+                self.report.warn("unknown-type", path, message, hint)
+            else:
+                hint = "name one that the template or its imports define, or a relationship template"
+                self.report.error("unknown-type", path, message, hint)
+        return full or name
+
+    def _check_relationship(self, kind: str, properties: Mapping[str, object], path: Path) -> None:
+        if not properties:
+            return
+        if kind not in self._relationship_properties:
+            try:
+                self._relationship_properties[kind] = self.types.properties("relationship_types", kind)
+            except (UnknownType, TypeCycle):
+                self._relationship_properties[kind] = None
+        definitions = self._relationship_properties[kind]
+        for name in sorted(properties.keys() - definitions.keys()) if definitions is not None else ():
+            message = f"{kind} has no property {name[:80]!r}"
+            self.report.error("unknown-property", (*path, name), message, known(definitions or ()))
+
+    def check_relationship_templates(self) -> None:
+        """Check what the relationship templates of the topology say, whether a node uses them or not."""
+        for name, raw in self.relationship_templates.items():
+            path: Path = ("topology_template", "relationship_templates", name)
+            kind = as_text(as_map(raw).get("type"))
+            if not kind:
+                self.report.error("bad-structure", path, "a relationship template must be a map with a type")
+                continue
+            properties = self._part(as_map(raw), "properties", path)
+            self._check_relationship(self._relationship_type(kind, (*path, "type")), properties, (*path, "properties"))
+
+    def check_targets(self, nodes: Mapping[str, Node]) -> None:
+        """Check that each requirement is met by a node of the type, or with the capability, that it asks for.
+
+        Public templates host software on software, and it does run there, though its type asks for a machine.
+        """
+        for node in nodes.values():
+            for edge in node.requirements:
+                wanted = node.definition.requirements.get(edge.name)
+                target = nodes.get(edge.target)
+                if wanted and target and not self._is_met(wanted, target.definition):
+                    is_hosting = self.types.is_a("relationship_types", edge.relationship, _RELATIONSHIPS["host"])
+                    tell = self.report.warn if is_hosting else self.report.error
+                    message = f"{edge.name[:80]} needs a {wanted.node}, but {target.name[:80]!r} is a {target.type}"
+                    tell("wrong-target", edge.path, message, "name a node of that type, or of one that derives from it")
+
+    def _is_met(self, wanted: RequirementDefinition, target: NodeType) -> bool:
+        if not wanted.node or not target.is_known or wanted.node in target.lineage:
+            return True
+        full = self.types.full_name("node_types", wanted.node)
+        if full is None or full == _ROOT or full in target.lineage:
+            return True
+        if target.name not in self._offers:
+            self._offers[target.name] = _offered(target)
+        capability = self.types.full_name("capability_types", wanted.capability) or wanted.capability
+        return bool(self._offers[target.name] & {capability, _ANYTHING})
 
     def _check(self, node: Node, node_type: NodeType, path: Path) -> None:
         self._check_properties(node.properties, node_type.properties, node_type.name, (*path, "properties"))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from indaco_tosca.evaluate import ABSENT, Attributes, EvaluationError, Evaluator, unknown_in
+from indaco_tosca.evaluate import ABSENT, MAX_WORK, Attributes, EvaluationError, Evaluator, unknown_in
 from indaco_tosca.model import LateValue, Output, OutputDefinition, Plan, SecretPlaceholder
+
+MAX_WORK_IN_ALL: Final = 5 * MAX_WORK
+LEAST_WORK: Final = 200
+"""What an output may cause even if those before it used up the rest: enough for one that reads an attribute."""
 
 
 def outputs(plan: Plan, attributes: Attributes) -> Mapping[str, Output]:
@@ -13,10 +18,16 @@ def outputs(plan: Plan, attributes: Attributes) -> Mapping[str, Output]:
 
     ``attributes`` has for each node its attributes by name: ``public_address`` and ``private_address`` (lists),
     ``endpoint`` ({"credential": [...], "ports": {...}}), ``tosca_id``, ``state`` and any other. An output that cannot
-    be resolved is null with a problem, and never keeps the others from being resolved.
+    be resolved is null with a problem, and never keeps the others from being resolved: each has a budget of its own.
     """
     evaluator = Evaluator(plan.template, plan.inputs, attributes=attributes)
-    return {name: _resolve(evaluator, definition) for name, definition in plan.template.outputs.items()}
+    found: dict[str, Output] = {}
+    left = MAX_WORK_IN_ALL
+    for name, definition in plan.template.outputs.items():
+        evaluator.allow(max(LEAST_WORK, min(MAX_WORK, left)))
+        found[name] = _resolve(evaluator, definition)
+        left -= evaluator.work
+    return found
 
 
 def _resolve(evaluator: Evaluator, definition: OutputDefinition) -> Output:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Final
@@ -12,11 +12,12 @@ from indaco_tosca.inputs import read_inputs
 from indaco_tosca.library import import_types
 from indaco_tosca.load import Document, load
 from indaco_tosca.model import ImportResolver, Node, OutputDefinition, Policy, Template
-from indaco_tosca.nodes import NodeReader
+from indaco_tosca.nodes import NodeReader, derivation, unread
 from indaco_tosca.positions import Path
 from indaco_tosca.references import ReferenceChecker, deployment_order
-from indaco_tosca.report import Report, known
-from indaco_tosca.tree import as_list, as_map, as_text, single_maps
+from indaco_tosca.report import Report, kind_of, known
+from indaco_tosca.scalars import source_text
+from indaco_tosca.tree import as_list, as_map, as_text
 from indaco_tosca.typeset import SECTIONS, TypeCycle, TypeSet, UnknownType
 
 _VERSIONS: Final = frozenset({
@@ -31,7 +32,11 @@ _TOPOLOGY_KEYS: Final = frozenset({
     "description", "inputs", "node_templates", "relationship_templates", "outputs", "groups", "policies",
     "substitution_mappings", "workflows",
 })  # fmt: skip
+_MAPS: Final = frozenset({"metadata", "repositories", *SECTIONS})
+_TOPOLOGY_MAPS: Final = frozenset({"inputs", "node_templates", "outputs", "relationship_templates", "groups"})
+_TYPE_MAPS: Final = ("properties", "attributes", "capabilities", "interfaces")
 MAX_NODE_TEMPLATES: Final = 500  # 20 times the largest public one
+MAX_POLICIES: Final = 100
 _UNSUPPORTED: Final = ("substitution_mappings", "workflows")
 
 
@@ -85,33 +90,45 @@ def _check_keys(content: Mapping[str, object], report: Report) -> None:
         )
     for key in sorted(content.keys() - _KEYS):
         report.warn("unknown-key", (key,), f"a template has no key {key!r}; it is ignored")
-    topology = as_map(content.get("topology_template"))
+    topology = report.expect_map(content.get("topology_template"), ("topology_template",))
     for key in sorted(topology.keys() - _TOPOLOGY_KEYS):
         report.error("unknown-key", ("topology_template", key), f"a topology has no key {key!r}")
-    for owner, path in ((content, ()), (topology, ("topology_template",))):
-        for key in sorted(
-            owner.keys() & {"metadata", "topology_template", "inputs", "node_templates", "outputs", *SECTIONS}
-        ):
-            if not isinstance(owner[key], dict | None):
-                report.error("bad-structure", (*path, key), f"{key} must be a map")
+    for owner, path, keys in ((content, (), _MAPS), (topology, ("topology_template",), _TOPOLOGY_MAPS)):
+        for key in sorted(owner.keys() & keys):
+            report.expect_map(owner[key], (*path, key))
 
 
 def _own_types(content: Mapping[str, object], base: TypeSet, report: Report) -> TypeSet:
     """Lay the types that a template defines itself over the imported ones."""
-    own = {section: as_map(content.get(section)) for section in SECTIONS}
+    own = {section: as_map(content.get(section)) for section in SECTIONS if content.get(section)}
     if not any(own.values()):
         return base
     types = TypeSet(own, base)
     for section, definitions in own.items():
-        for name in definitions:
+        for name, definition in definitions.items():
+            _check_type(definition, (section, name), report)
             try:
                 types.lineage(section, name)
             except TypeCycle as error:
-                report.error("type-cycle", (section, name), f"the type {name!r} derives from itself: {error}")
+                report.error("type-cycle", (section, name), derivation(error))
             except UnknownType as error:
                 message = f"the type {error.args[0]!r}, from which {name!r} derives, is not known"
                 report.error("unknown-type", (section, name), message)
     return types
+
+
+def _check_type(definition: object, path: Path, report: Report) -> None:
+    """Check the shapes in a definition of a type."""
+    parts = report.expect_map(definition, path)
+    parent = parts.get("derived_from")
+    if not isinstance(parent, str | None):
+        message = f"derived_from must be the name of a type, not {kind_of(parent)}"
+        report.error("bad-structure", (*path, "derived_from"), message)
+    for key in _TYPE_MAPS:
+        report.expect_map(parts.get(key), (*path, key))
+    requirements = parts.get("requirements")
+    if requirements is not None:
+        list(report.expect_entries(requirements, (*path, "requirements")))
 
 
 class _Reader:
@@ -159,11 +176,13 @@ class _Reader:
         if len(raw) > MAX_NODE_TEMPLATES:
             path = ("topology_template", "node_templates")
             self._report.error("too-many-nodes", path, f"a topology may have {MAX_NODE_TEMPLATES} node templates")
-            return {}
+            return {name: unread(name) for name in raw}
         relationships = as_map(self._topology.get("relationship_templates"))
         reader = NodeReader(self._types, self._report, relationships, self._missing_imports, frozenset(raw))
-        read = ((name, reader.read(name, definition)) for name, definition in raw.items())
-        return {name: node for name, node in read if node}
+        nodes = {name: reader.read(name, definition) for name, definition in raw.items()}
+        reader.check_relationship_templates()
+        reader.check_targets(nodes)
+        return nodes
 
     def _outputs(self) -> dict[str, OutputDefinition]:
         outputs: dict[str, OutputDefinition] = {}
@@ -176,28 +195,51 @@ class _Reader:
 
     def _policies(self, nodes: Mapping[str, Node]) -> list[Policy]:
         policies: list[Policy] = []
-        groups = as_map(self._topology.get("groups"))
-        for name, content, place in single_maps(self._topology.get("policies")):
-            path: Path = ("topology_template", "policies", *place)
-            raw = as_map(content)
-            kind = as_text(raw.get("type"))
-            if self._types.full_name("policy_types", kind) is None:
-                self._report.warn("unknown-policy", path, f"the policy type {kind[:80]!r} is not known; it is ignored")
-            self._check_policy(kind, raw, path)
-            targets = tuple(str(target) for target in as_list(raw.get("targets")))
-            for target in targets:
-                if target not in nodes and target not in groups:
-                    self._report.error("unknown-node", path, f"the policy names {target[:80]!r}, which does not exist")
-            full = self._types.full_name("policy_types", kind) or kind
-            policies.append(Policy(name, full, as_map(raw.get("properties")), targets))
+        above: Path = ("topology_template", "policies")
+        names = self._groups() | nodes.keys()
+        for name, content, path in self._report.expect_entries(self._topology.get("policies"), above):
+            if len(policies) == MAX_POLICIES:
+                self._report.error("too-many-policies", above, f"a topology may have {MAX_POLICIES} policies")
+                break
+            policies.append(self._policy(name, content, path, names))
         return policies
 
-    def _check_policy(self, kind: str, raw: Mapping[str, object], path: Path) -> None:
+    def _groups(self) -> frozenset[str]:
+        groups = as_map(self._topology.get("groups"))
+        for name, content in groups.items():
+            self._report.expect_map(content, ("topology_template", "groups", name))
+        return frozenset(groups)
+
+    def _policy(self, name: str, content: object, path: Path, names: frozenset[str]) -> Policy:
+        raw = self._report.expect_map(content, path)
+        kind = as_text(raw.get("type"))
+        full = self._types.full_name("policy_types", kind)
+        if full is None:
+            self._report.warn("unknown-policy", path, f"the policy type {kind[:80]!r} is not known; it is ignored")
+        properties = self._report.expect_map(raw.get("properties"), (*path, "properties"))
+        self._check_policy(kind, properties, path)
+        targets = tuple(self._targets(raw.get("targets"), (*path, "targets")))
+        for target in targets:
+            if target not in names:
+                self._report.error("unknown-node", path, f"the policy names {target[:80]!r}, which does not exist")
+        return Policy(name, full or kind, properties, targets)
+
+    def _targets(self, raw: object, path: Path) -> Iterator[str]:
+        if not isinstance(raw, list | None):
+            self._report.error("bad-structure", path, f"targets must be a list, not {kind_of(raw)}", "write [node]")
+        for index, target in enumerate(as_list(raw)):
+            if isinstance(target, dict | list | None):
+                message = f"a target must be the name of a node or a group, not {kind_of(target)}"
+                self._report.error("bad-structure", (*path, index), message)
+            else:
+                yield source_text(target)
+
+    def _check_policy(self, kind: str, properties: Mapping[str, object], path: Path) -> None:
         try:
             definitions = self._types.properties("policy_types", kind)
         except (UnknownType, TypeCycle):
             return
-        for name in sorted(as_map(raw.get("properties")).keys() - definitions.keys()):
+        for name in sorted(properties.keys() - definitions.keys()):
             message = f"the policy type {kind} has no property {name[:80]!r}"
             self._report.error("unknown-property", (*path, "properties", name), message, known(definitions))
 

@@ -14,18 +14,19 @@ from indaco_tosca.model import (
     Kind,
     LateValue,
     Node,
-    PlacementHint,
     Plan,
     PlanNode,
     SecretPlaceholder,
     Software,
     Template,
 )
+from indaco_tosca.placement import placement_of
 from indaco_tosca.recipes import understands, user_data
 from indaco_tosca.report import Report
 from indaco_tosca.resolved import NODES, Resolver, Values
 from indaco_tosca.resources import (
     addresses_of,
+    check_limits,
     endpoints_of,
     image_of,
     instance_count,
@@ -36,7 +37,6 @@ from indaco_tosca.scalars import source_text
 from indaco_tosca.topology import Topology
 from indaco_tosca.tree import as_list
 
-_PLACEMENT = "tosca.policies.Placement"
 _PLAIN_SOFTWARE = "tosca.nodes.SoftwareComponent"
 
 
@@ -58,7 +58,7 @@ def plan(template: Template, inputs: Mapping[str, object], *, absent_secrets: fr
         raise TemplateError(without_values(error.problems, template)) from None
     resolver = Resolver(Evaluator(template, bound), report)
     nodes = _Planner(template, resolver).nodes()
-    placement = _placement(template, resolver)
+    placement = placement_of(resolver, frozenset(node.name for node in nodes))
     report.raise_errors()
     return Plan(
         bound,
@@ -103,10 +103,12 @@ class _Planner:
         hosted = self._topology.hosted_on(machine.name)
         endpoints = endpoints_of([machine, *hosted], resolver)
         host = resolver.capability(machine, "host")
+        check_limits(host)
         own = resolver.node(machine)
         is_public, is_private = addresses_of(machine, endpoints, resolver)
         volumes = volumes_of(machine, resolver)
         software = tuple(self._software(node, machine) for node in hosted)
+        users = tuple(user for user in own.items("os_users") if isinstance(user, dict))
         return PlanNode(
             name=machine.name,
             type=machine.type,
@@ -121,12 +123,12 @@ class _Planner:
             instance_type=host.text("instance_type"),
             image=image_of(machine, resolver),
             ports=port_rules(endpoints, resolver),
-            users=tuple(user for user in own.items("os_users") if isinstance(user, dict)),
+            users=users,
             volumes=volumes,
             software=software,
             dns_name=self._dns_name(machine, endpoints),
-            user_data=user_data(machine.name, software, volumes, resolver),
-            dependencies=self._dependencies(machine, hosted),
+            user_data=user_data(machine.name, software, volumes, users, resolver),
+            dependencies=self._dependencies(machine, hosted, software),
             tags={key: source_text(value) for key, value in own.mapping("tags").items()},
             private_ip=is_private,
             secrets=frozenset().union(*(resolver.node(node).secrets for node in hosted)) - {CREDENTIAL},
@@ -152,9 +154,10 @@ class _Planner:
             self._report.warn("needs-configuration", (*NODES, node.name), message)
         return Software(node.name, node.type, properties, by, level)
 
-    def _dependencies(self, machine: Node, hosted: list[Node]) -> tuple[str, ...]:
-        """Return the other machines that a machine, or what is on it, requires or reads an attribute of."""
-        needed: dict[str, None] = {}
+    def _dependencies(self, machine: Node, hosted: list[Node], software: tuple[Software, ...]) -> tuple[str, ...]:
+        """Return the other machines that a machine, or what is on it, requires or is told an attribute of, by whatever way."""
+        told = [late.node for component in software for late in _late_in(component.properties)]
+        needed = {other: None for name in told if (other := self._topology.planned_for(name)) and other != machine.name}
         for node in (machine, *hosted):
             names = [edge.target for edge in node.requirements if edge.target]
             values = [node.properties, *node.capabilities.values()]
@@ -168,7 +171,12 @@ class _Planner:
         return tuple(needed)
 
     def _check_waits(self, planned: Mapping[str, PlanNode]) -> None:
-        """Refuse machines that are told of each other at their first boot: neither could ever be made."""
+        """Refuse machines that are told of each other at their first boot, or of none: they could never be made."""
+        for node in planned.values():
+            missing = [name for name in node.dependencies if node.is_late and node.count and not planned[name].count]
+            if missing:
+                message = f"the machine is told of {missing[0]!r} at its first boot, of which there are none"
+                self._report.error("boot-without", (*NODES, node.name), message)
         waiting = {name: node.dependencies for name, node in planned.items() if node.is_late}
         while ready := [name for name, needed in waiting.items() if not waiting.keys() & set(needed)]:
             for name in ready:
@@ -200,28 +208,3 @@ def _in_order(dependencies: Mapping[str, tuple[str, ...]]) -> list[str]:
         del waiting[chosen]
         order.append(chosen)
     return order
-
-
-def _placement(template: Template, resolver: Resolver) -> PlacementHint | None:
-    """Return the first wish about placement; others are ignored with a warning."""
-    hint: PlacementHint | None = None
-    for index, policy in enumerate(template.policies):
-        if not template.types.is_a("policy_types", policy.type, _PLACEMENT):
-            continue
-        path = ("topology_template", "policies", index, policy.name)
-        values = resolver.loose(policy.properties, "", (*path, "properties"))
-        required = template.types.properties("policy_types", policy.type)
-        for name, definition in required.items():
-            if definition.required and not definition.has_default and name not in values.found:
-                resolver.report.error("property-required", path, f"{policy.type} needs the property {name!r}")
-        found = PlacementHint(
-            values.text("sla_id"),
-            values.text("region") or values.text("availability_zone"),
-            values.text("provider") or values.text("cloud_id"),
-            policy.targets,
-        )
-        if hint is None:
-            hint = found
-        else:
-            resolver.report.warn("placement-ignored", path, "only the first placement policy is followed")
-    return hint

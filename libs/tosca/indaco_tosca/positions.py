@@ -8,6 +8,8 @@ from typing import Final
 
 import yaml
 
+from indaco_tosca.scalars import resolve_plain, source_text
+
 Path = tuple[str | int, ...]
 Place = Callable[[], tuple[int, int]]
 """Gives line and column, from 1, or (0, 0)."""
@@ -27,15 +29,16 @@ def point(mark: object) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Mark:
-    """Line and column from 1; of a value in a mapping, those of its key."""
+    """Line and column from 1; of a value in a mapping, those of its key. The text of a merge key is None."""
 
     line: int
     column: int
     children: dict[str, _Mark] | list[_Mark] | None = None
-    key: tuple[str, int, int] | None = None  # of the pair that is being read
+    key: tuple[str | None, int, int] | None = None  # of the pair that is being read
 
 
 _NONE: Final = _Mark(1, 1)
+_TEXT_TAGS: Final = frozenset({"!", "tag:yaml.org,2002:str"})
 
 
 class Positions:
@@ -72,7 +75,7 @@ class _Marker:
     """Builds a tree of marks in the shape of the values; an alias shares the marks of what it stands for."""
 
     _stack: list[tuple[_Mark, str | None]] = field(default_factory=list)
-    _anchors: dict[str, _Mark] = field(default_factory=dict)
+    _anchors: dict[str, tuple[_Mark, str | None]] = field(default_factory=dict)
     _root: _Mark = field(default_factory=lambda: _NONE)
 
     def read(self, text: str) -> _Mark:
@@ -87,7 +90,8 @@ class _Marker:
     def _feed(self, event: yaml.Event) -> None:
         match event:
             case yaml.ScalarEvent():
-                self._place(_Mark(*point(event.start_mark)), event.anchor, event.value)
+                text = _text(event) if self._awaits_key() or event.anchor is not None else ""
+                self._place(_Mark(*point(event.start_mark)), event.anchor, text)
             case yaml.MappingStartEvent():
                 self._open(event, {})
             case yaml.SequenceStartEvent():
@@ -96,14 +100,19 @@ class _Marker:
                 mark, anchor = self._stack.pop()
                 self._place(mark, anchor)
             case yaml.AliasEvent():
-                self._place(self._anchors.get(str(event.anchor), _NONE), None)
+                mark, text = self._anchors.get(str(event.anchor), (_NONE, ""))
+                self._place(_Mark(*point(event.start_mark)) if self._awaits_key() else mark, None, text)
+
+    def _awaits_key(self) -> bool:
+        parent = self._stack[-1][0] if self._stack else _NONE
+        return isinstance(parent.children, dict) and parent.key is None
 
     def _open(self, event: yaml.CollectionStartEvent, children: dict[str, _Mark] | list[_Mark]) -> None:
         self._stack.append((_Mark(*point(event.start_mark), children), event.anchor))
 
-    def _place(self, mark: _Mark, anchor: str | None, text: str = "") -> None:
+    def _place(self, mark: _Mark, anchor: str | None, text: str | None = "") -> None:
         if anchor is not None:
-            self._anchors[anchor] = mark
+            self._anchors[anchor] = mark, text
         if not self._stack:
             self._root = mark
             return
@@ -117,12 +126,21 @@ class _Marker:
             parent.key = None
             self._set(parent.children, key, _Mark(line, column, mark.children))
 
-    def _set(self, children: dict[str, _Mark], key: str, mark: _Mark) -> None:
+    def _set(self, children: dict[str, _Mark], key: str | None, mark: _Mark) -> None:
         """Add the mark of a pair; what a merge key brings in is marked where it was written."""
-        if key == "<<":
+        if key is None:
             sources = mark.children if isinstance(mark.children, list) else [mark]
             for source in sources:
                 if isinstance(source.children, dict):
                     children |= {name: child for name, child in source.children.items() if name not in children}
         else:
             children[key] = mark
+
+
+def _text(event: yaml.ScalarEvent) -> str | None:
+    """Return a scalar as the key that loading makes of it; None for the merge key."""
+    text = str(event.value)
+    is_plain = event.implicit[0] if event.tag is None else event.tag not in _TEXT_TAGS
+    if not is_plain:
+        return text
+    return None if text == "<<" and event.tag is None else source_text(resolve_plain(text))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from indaco_tosca.functions import ENTITIES, calls_in
 from indaco_tosca.model import Input, Node
 from indaco_tosca.positions import Path
-from indaco_tosca.report import Report, known
+from indaco_tosca.report import MAX_PROBLEMS, Report, known
 from indaco_tosca.tree import as_list
 
+_SHOWN_STEPS: Final = 20  # of a cycle, which may have all the nodes
 _PARTS: Final = frozenset({"properties", "capabilities", "requirements", "artifacts", "interfaces"})
 
 
@@ -83,30 +84,40 @@ def deployment_order(nodes: Mapping[str, Node], report: Report) -> tuple[str, ..
     """Return the names of nodes with the targets of requirements before their sources, else as they are written."""
     order: list[str] = []
     state: dict[str, int] = {}  # 1: being visited, 2: done
+    cycles = 0
     for start in nodes:
-        stack = [] if start in state else [(start, iter(_targets(nodes[start], nodes)))]
+        stack = [] if start in state else [(start, _targets(nodes[start], nodes))]
         if stack:
             state[start] = 1
         while stack:
             name, targets = stack[-1]
-            target = next(targets, None)
-            if target is None:
+            step = next(targets, None)
+            if step is None:
                 stack.pop()
                 state[name] = 2
                 order.append(name)
-            elif target not in state:
+                continue
+            target, path = step
+            if target not in state:
                 state[target] = 1
-                stack.append((target, iter(_targets(nodes[target], nodes))))
-            elif state[target] == 1:
-                names = [step for step, _ in stack]
-                cycle = " -> ".join([*names[names.index(target) :], target])
-                report.error("requirement-cycle", _path_to(nodes[name], target), f"the nodes need each other: {cycle}")
+                stack.append((target, _targets(nodes[target], nodes)))
+            elif state[target] == 1 and cycles < MAX_PROBLEMS:
+                cycles += 1
+                names = [visited for visited, _ in stack]
+                cycle = _shown([*names[names.index(target) :], target])
+                report.error("requirement-cycle", path, f"the nodes need each other: {cycle}")
     return tuple(order)
 
 
-def _targets(node: Node, nodes: Mapping[str, Node]) -> list[str]:
-    return [item.target for item in node.requirements if item.target in nodes]
+def _targets(node: Node, nodes: Mapping[str, Node]) -> Iterator[tuple[str, Path]]:
+    """Return each node that a node requires, once, with the path of the first requirement that names it."""
+    found: dict[str, Path] = {}
+    for item in node.requirements:
+        if item.target in nodes:
+            found.setdefault(item.target, item.path)
+    return iter(found.items())
 
 
-def _path_to(node: Node, target: str) -> Path:
-    return next(item.path for item in node.requirements if item.target == target)
+def _shown(cycle: list[str]) -> str:
+    steps = cycle if len(cycle) <= _SHOWN_STEPS else [*cycle[: _SHOWN_STEPS - 2], "...", cycle[-1]]
+    return " -> ".join(step[:60] for step in steps)

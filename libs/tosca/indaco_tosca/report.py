@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from indaco_tosca.errors import Problem, TemplateError, pointer
 from indaco_tosca.load import Document
 from indaco_tosca.positions import Path, nowhere
+from indaco_tosca.tree import as_map
 
 MAX_PROBLEMS: Final = 100  # a broken template of the largest size could otherwise answer with megabytes
 
@@ -19,6 +20,19 @@ def known(names: Iterable[str]) -> str:
     shown = list(islice(names, 21))
     more = ", ..." if len(shown) > 20 else ""  # noqa: PLR2004
     return f"known are: {', '.join(name[:60] for name in shown[:20])}{more}" if shown else "there are none"
+
+
+def kind_of(value: object) -> str:
+    """Return what was written, in the words of a message."""
+    if isinstance(value, dict):
+        return "a map"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return "a truth value"
+    if isinstance(value, int | float):
+        return "a number"
+    return "a text" if value else "nothing"
 
 
 class Report:
@@ -42,6 +56,31 @@ class Report:
 
     def warn(self, code: str, path: Path, message: str, hint: str = "") -> None:
         self._add(self._warnings, code, path, message, hint)
+
+    def expect_map(self, value: object, path: Path) -> Mapping[str, object]:
+        """Return a map, an empty one where nothing is written; anything else is an error, and as if nothing were."""
+        if value is not None and not isinstance(value, dict):
+            self._misshapen(value, path, "a map", "write `name: value` lines under it, without dashes")
+        return as_map(value)
+
+    def expect_entries(self, value: object, path: Path) -> Iterator[tuple[str, object, Path]]:
+        """Yield name, content and path of each entry of a list of one-key maps, or of a map; anything else is an error."""
+        if isinstance(value, dict):
+            for name, content in value.items():
+                yield name, content, (*path, name)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if not isinstance(item, dict):
+                    self._misshapen(item, (*path, index), "a map", "write `- name: ...`")
+                for name, content in as_map(item).items():
+                    yield name, content, (*path, index, name)
+        elif value is not None:
+            self._misshapen(value, path, "a list", "write `- name: ...` lines under it")
+
+    def _misshapen(self, value: object, path: Path, wanted: str, hint: str) -> None:
+        name = path[-1]
+        what = str(name)[:80] if isinstance(name, str) else f"entry {name + 1} of {str(path[-2])[:80]}"
+        self.error("bad-structure", path, f"{what} must be {wanted}, not {kind_of(value)}", hint)
 
     def raise_errors(self) -> None:
         """Raise TemplateError with all errors so far, if there are any."""

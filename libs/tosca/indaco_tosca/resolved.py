@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Final
 
 from indaco_tosca.evaluate import ABSENT, EvaluationError, Evaluator
 from indaco_tosca.functions import calls_in
@@ -13,10 +14,10 @@ from indaco_tosca.positions import Path
 from indaco_tosca.report import Report
 from indaco_tosca.scalars import scalar_unit, source_text
 from indaco_tosca.schema import PropertyDefinition
-from indaco_tosca.typeset import TypeSet
 from indaco_tosca.values import Coercer
 
 NODES: Path = ("topology_template", "node_templates")
+_COPIES_PER_VALUE: Final = 16  # defaults that are copied to a node; that costs as much as one value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +94,24 @@ class Values:
 class _Defaults:
     """What the properties of a type are where a template assigns none; found out once, and shared: nobody changes it."""
 
-    fixed: Mapping[str, object]  # canonical values
+    fixed: dict[str, object]  # canonical values
     computed: tuple[str, ...]  # names of those that have functions or are not fit for their type
     needed: tuple[str, ...]  # required, and without a default
+    cost: int = 0  # in values: charged to each run, also where they are kept from before
+    checks: tuple[int, int] | None = None  # the same in comparisons and steps of matching
+
+
+_TOO_MANY: Final = _Defaults({}, (), ())
 
 
 @dataclass(slots=True)
 class Resolver:
-    """Resolves properties of nodes and capabilities, once each."""
+    """Resolves properties of nodes and capabilities, once each, all of them within one budget."""
 
     evaluator: Evaluator
     report: Report
     _cache: dict[tuple[str, str], Values] = field(default_factory=dict)
+    _known: dict[tuple[str, str], _Defaults] = field(default_factory=dict)
     _coercer: Coercer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,10 +131,12 @@ class Resolver:
         key = (node.name, capability)
         if key not in self._cache:
             assigned = node.capabilities.get(capability, {}) if capability else node.properties
-            defaults = self._defaults(node.type, capability, definitions)
-            found = dict(defaults.fixed)
+            kind = (node.type, capability)
+            defaults = self._known.get(kind) or self._defaults(kind, definitions, path)
+            names = dict.fromkeys((*assigned, *defaults.computed)) if assigned or defaults.computed else ()
+            found = self._copied(defaults.fixed, path) if names else defaults.fixed
             tainted: dict[str, frozenset[str]] = {}
-            for name in dict.fromkeys((*assigned, *defaults.computed)):
+            for name in names:
                 raw = assigned.get(name)
                 if isinstance(raw, str | int | float):  # nothing to evaluate
                     found[name] = self._coercer.coerce(raw, definitions[name].schema, (*path, name))
@@ -142,12 +151,28 @@ class Resolver:
             self._cache[key] = Values(found, path, self.report, tainted)
         return self._cache[key]
 
-    def _defaults(self, type_name: str, capability: str, definitions: Mapping[str, PropertyDefinition]) -> _Defaults:
-        types = self.evaluator.template.types
-        key = (type_name, capability)
+    def _copied(self, fixed: dict[str, object], path: Path) -> dict[str, object]:
+        if len(fixed) >= _COPIES_PER_VALUE:
+            budget = self._coercer.budget
+            budget.left -= len(fixed) // _COPIES_PER_VALUE
+            if budget.left < 0:
+                self._coercer.tell_spent(path)
+                return {}
+        return dict(fixed)
+
+    def _defaults(self, key: tuple[str, str], definitions: Mapping[str, PropertyDefinition], path: Path) -> _Defaults:
+        types, budget = self.evaluator.template.types, self._coercer.budget
         made = types.derived.get(key)
-        if not isinstance(made, _Defaults):
-            made = types.derived[key] = _defaults(types, definitions)
+        if isinstance(made, _Defaults):
+            budget.left -= made.cost
+            if made.checks:
+                budget.checker.charge(*made.checks)
+        else:
+            made = _defaults(self._coercer, definitions, path)
+        if budget.left < 0 or budget.checker.is_spent:
+            self._coercer.tell_spent(path)
+            return _TOO_MANY
+        types.derived[key] = self._known[key] = made
         return made
 
     def _property(
@@ -167,8 +192,10 @@ class Resolver:
         if not touched:
             return self._coercer.coerce(value, definition.schema, path)
         apart = Report()
-        result = Coercer(self.evaluator.template.types, apart).coerce(value, definition.schema, path)
-        if apart.has_errors:
+        result = self._coercer.beside(apart).coerce(value, definition.schema, path)
+        if self._coercer.budget.is_spent():
+            self._coercer.tell_spent(path)
+        elif apart.has_errors:
             self.report.error("wrong-type", path, "the value, which depends on a secret input, is not valid")
         return result
 
@@ -188,17 +215,23 @@ class Resolver:
         return Values(found, path, self.report, tainted)
 
 
-def _defaults(types: TypeSet, definitions: Mapping[str, PropertyDefinition]) -> _Defaults:
+def _defaults(coercer: Coercer, definitions: Mapping[str, PropertyDefinition], path: Path) -> _Defaults:
     fixed: dict[str, object] = {}
     computed: list[str] = []
+    budget = coercer.budget
+    before, where = budget.spent, budget.where
     for name, definition in definitions.items():
         if definition.default is None:
             continue
         report = Report()
-        value = Coercer(types, report).coerce(definition.default, definition.schema, (name,))
+        value = coercer.beside(report).coerce(definition.default, definition.schema, (*path, name))
+        if budget.is_spent():
+            budget.where = where  # not here, but where the type is used: as if its defaults were kept from before
+            return _TOO_MANY
         if report.has_errors or next(calls_in(definition.default), None):
             computed.append(name)
         else:
             fixed[name] = value
     needed = [name for name, definition in definitions.items() if definition.required and not definition.has_default]
-    return _Defaults(fixed, tuple(computed), tuple(needed))
+    values, *checks = (now - then for now, then in zip(budget.spent, before, strict=True))
+    return _Defaults(fixed, tuple(computed), tuple(needed), values, (checks[0], checks[1]) if any(checks) else None)

@@ -14,10 +14,22 @@ from indaco_tosca.tree import as_map
 
 ANYWHERE: Final = "0.0.0.0/0"
 MAX_COUNT: Final = 1000  # a larger group is a slip of the keyboard, and would reserve a whole region
+MAX_NUMBER: Final = 100_000  # of virtual CPUs or GPUs of one machine
+MAX_SIZE: Final = 2**60  # bytes of memory or of a disk
 _ENDPOINT: Final = "tosca.capabilities.Endpoint"
 _IMAGE_KEYS: Final = ("architecture", "type", "distribution", "version", "image")
 _PORT_KEYS: Final = ("source", "target")
 _PORT_SPEC_KEYS: Final = frozenset({"source", "target", "source_range", "target_range"})
+
+
+def check_limits(host: Values) -> None:
+    """Report what no machine has: an amount that is a slip of the keyboard must not reach a ledger."""
+    for name in ("num_cpus", "num_gpus"):
+        if (host.number(name) or 0) > MAX_NUMBER:
+            host.report.error("too-large", (*host.path, name), f"{name} may be {MAX_NUMBER} at most")
+    for name in ("mem_size", "disk_size"):
+        if host.size(name) > MAX_SIZE:
+            host.report.error("too-large", (*host.path, name), f"{name} may be {MAX_SIZE // 2**40} TiB at most")
 
 
 def instance_count(node: Node, resolver: Resolver) -> int:

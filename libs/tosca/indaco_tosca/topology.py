@@ -58,8 +58,8 @@ class Topology:
 
     def planned_for(self, name: str) -> str:
         """Return the node of the plan that a node is, or is a part of; empty if there is none."""
-        machine = self.machine_of(name)
-        return machine or (name if self.kind_of(self._nodes[name]) else "")
+        found = self._nodes.get(self.machine_of(name) or name)
+        return found.name if found and self.kind_of(found) else ""
 
     def belongs_to_something(self, node: Node) -> bool:
         """Return whether a node is deployed, by itself or as a part of what is."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from indaco_tosca.errors import Problem, TemplateError, pointer
 from indaco_tosca.schema import PRIMITIVES, Constraint, PropertyDefinition, Schema, read_property, read_schema
 from indaco_tosca.tree import as_map, as_text, single_maps
 
@@ -34,6 +35,7 @@ _PREFIXES: Final = {
     "group_types": ("tosca.groups.",),
 }
 _MAX_LINEAGE: Final = 32
+MAX_DEFINITIONS: Final = 100_000  # of one layer, inherited ones included; all bundled node types together have 4,000
 
 
 class UnknownType(LookupError):
@@ -105,7 +107,9 @@ class TypeSet:
     definitions: Mapping[str, Mapping[str, object]]
     base: TypeSet | None = None
     derived: dict[tuple[str, str], object] = field(default_factory=dict, repr=False)
+    _flattened: int = 0
     _lineages: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict, repr=False)
+    _members: dict[tuple[str, str, str], Mapping[str, PropertyDefinition]] = field(default_factory=dict, repr=False)
     _nodes: dict[str, NodeType] = field(default_factory=dict, repr=False)
     _data: dict[str, DataType] = field(default_factory=dict, repr=False)
 
@@ -161,76 +165,131 @@ class TypeSet:
             return False
 
     def node(self, name: str) -> NodeType:
-        """Return a flattened node type. Raises: UnknownType, TypeCycle."""
+        """Return a flattened node type. Raises: UnknownType, TypeCycle, TemplateError for too many definitions."""
         if self.base is not None and not any(self.definitions.values()):
             return self.base.node(name)
         if name not in self._nodes:
-            self._nodes[name] = self._flatten_node(name)
+            lineage = self.lineage("node_types", name)
+            if lineage[0] not in self._nodes:
+                self._nodes[lineage[0]] = self._flatten_node(lineage)
+            self._nodes[name] = self._nodes[lineage[0]]
         return self._nodes[name]
 
     def data(self, name: str) -> DataType:
-        """Return a flattened data type; a primitive is one of its own. Raises: UnknownType, TypeCycle."""
+        """Return a flattened data type; a primitive is one of its own. Raises: as ``node``."""
         if name not in self._data:
-            self._data[name] = self._flatten_data(name)
+            lineage = self.lineage("data_types", name)
+            if lineage[0] not in self._data:
+                self._data[lineage[0]] = self._flatten_data(lineage)
+            self._data[name] = self._data[lineage[0]]
         return self._data[name]
 
-    def properties(self, section: str, name: str) -> dict[str, PropertyDefinition]:
-        """Return the properties of a type with the inherited ones. Raises: UnknownType, TypeCycle."""
-        return self._collect(section, self.lineage(section, name), "properties")
+    def properties(self, section: str, name: str) -> Mapping[str, PropertyDefinition]:
+        """Return the properties of a type with the inherited ones. Raises: as ``node``."""
+        return self.members(section, self.lineage(section, name), "properties")
 
-    def _collect(self, section: str, lineage: tuple[str, ...], key: str) -> dict[str, PropertyDefinition]:
-        found: dict[str, PropertyDefinition] = {}
-        for name in reversed(lineage):
-            for item, definition in as_map((self.raw(section, name) or {}).get(key)).items():
-                found[item] = read_property(item, definition, found.get(item))
-        return found
+    def members(self, section: str, lineage: tuple[str, ...], key: str) -> Mapping[str, PropertyDefinition]:
+        """Return the properties or attributes of a lineage; types that add nothing share what they inherit."""
+        if not lineage:
+            return {}
+        place = section, lineage[0], key
+        if place not in self._members:
+            self._members[place] = self._flatten_members(section, lineage, key)
+        return self._members[place]
 
-    def _flatten_node(self, name: str) -> NodeType:
-        lineage = self.lineage("node_types", name)
-        capabilities: dict[str, CapabilityDefinition] = {}
-        requirements: dict[str, RequirementDefinition] = {}
-        for ancestor in reversed(lineage):
-            raw = self.raw("node_types", ancestor) or {}
-            for item, definition in as_map(raw.get("capabilities")).items():
-                capabilities[item] = self._capability(item, definition)
-            for item, definition, _ in single_maps(raw.get("requirements")):
-                requirements[item] = _requirement(item, definition, requirements.get(item))
+    def _flatten_members(self, section: str, lineage: tuple[str, ...], key: str) -> Mapping[str, PropertyDefinition]:
+        below = self._below(section, lineage)
+        if below is not None:
+            return below.members(section, lineage, key)
+        inherited = self.members(section, lineage[1:], key)
+        return self._refined(inherited, (self.raw(section, lineage[0]) or {}).get(key), (section, lineage[0]))
+
+    def _refined(
+        self, inherited: Mapping[str, PropertyDefinition], raw: object, owner: tuple[str, str]
+    ) -> Mapping[str, PropertyDefinition]:
+        own = as_map(raw)
+        if not own:
+            return inherited
+        self._charge(len(inherited) + len(own), owner)
+        read = {item: read_property(item, definition, inherited.get(item)) for item, definition in own.items()}
+        return {**inherited, **read}
+
+    def _below(self, section: str, lineage: tuple[str, ...]) -> TypeSet | None:
+        """Return the layer below if all of a lineage is there, so that it is flattened once for all that share it."""
+        own = self.definitions.get(section, {})
+        return None if any(name in own for name in lineage) else self.base
+
+    def _charge(self, amount: int, owner: tuple[str, str]) -> None:
+        """Count definitions before they are made: a short text can ask for very many by inheritance."""
+        if self._flattened + amount > MAX_DEFINITIONS:
+            message = (
+                f"types may have {MAX_DEFINITIONS} definitions together, and with {owner[1][:80]!r} they have more"
+            )
+            hint = "inherited ones count for each type; let fewer types add to one that has many"
+            raise TemplateError([Problem("too-many-definitions", pointer(owner), message, hint)])
+        self._flattened += amount
+
+    def _flatten_node(self, lineage: tuple[str, ...]) -> NodeType:
+        below = self._below("node_types", lineage)
+        if below is not None and not self.definitions.get("capability_types"):
+            return below.node(lineage[0])
+        owner = "node_types", lineage[0]
+        raw = self.raw(*owner) or {}
+        parent = self.node(lineage[1]) if len(lineage) > 1 else None
+        capabilities = parent.capabilities if parent else {}
+        own = as_map(raw.get("capabilities"))
+        if own:
+            self._charge(len(capabilities) + len(own), owner)
+            read = {item: self._capability(item, definition, owner) for item, definition in own.items()}
+            capabilities = {**capabilities, **read}
         return NodeType(
             lineage[0],
             lineage,
-            self._collect("node_types", lineage, "properties"),
-            self._collect("node_types", lineage, "attributes"),
+            self.members("node_types", lineage, "properties"),
+            self.members("node_types", lineage, "attributes"),
             capabilities,
-            requirements,
-            (self.raw("node_types", lineage[0]) or {}).get("abstract") is True,
+            self._requirements(parent.requirements if parent else {}, raw.get("requirements"), owner),
+            raw.get("abstract") is True,
         )
 
-    def _capability(self, name: str, definition: object) -> CapabilityDefinition:
+    def _capability(self, name: str, definition: object, owner: tuple[str, str]) -> CapabilityDefinition:
         type_name = definition if isinstance(definition, str) else as_text(as_map(definition).get("type"))
         try:
             lineage = self.lineage("capability_types", type_name)
         except UnknownType:
             lineage = ()
-        properties = self._collect("capability_types", lineage, "properties")
-        for item, own in as_map(as_map(definition).get("properties")).items():
-            properties[item] = read_property(item, own, properties.get(item))
+        inherited = self.members("capability_types", lineage, "properties")
+        properties = self._refined(inherited, as_map(definition).get("properties"), owner)
         return CapabilityDefinition(name, lineage[0] if lineage else type_name, lineage, properties)
 
-    def _flatten_data(self, name: str) -> DataType:
-        lineage = self.lineage("data_types", name)
-        constraints: list[Constraint] = []
-        entry: Schema | None = None
-        for ancestor in lineage:
-            schema = read_schema(self.raw("data_types", ancestor) or {})
-            constraints.extend(schema.constraints)
-            entry = entry or schema.entry
-        primitive = lineage[-1] if lineage[-1] in PRIMITIVES else ""
+    def _requirements(
+        self, inherited: Mapping[str, RequirementDefinition], raw: object, owner: tuple[str, str]
+    ) -> Mapping[str, RequirementDefinition]:
+        if not raw:
+            return inherited
+        self._charge(len(inherited), owner)
+        found = dict(inherited)
+        for item, definition, _ in single_maps(raw):
+            found[item] = _requirement(item, definition, found.get(item))
+        return found
+
+    def _flatten_data(self, lineage: tuple[str, ...]) -> DataType:
+        below = self._below("data_types", lineage)
+        if below is not None:
+            return below.data(lineage[0])
+        owner = "data_types", lineage[0]
+        schema = read_schema(self.raw(*owner) or {})
+        parent = self.data(lineage[1]) if len(lineage) > 1 else None
+        constraints, entry = schema.constraints, schema.entry
+        if parent:
+            self._charge(len(constraints) and len(parent.constraints), owner)
+            constraints, entry = constraints + parent.constraints, entry or parent.entry
         return DataType(
             lineage[0],
             lineage,
-            primitive,
-            tuple(constraints),
-            self._collect("data_types", lineage, "properties"),
+            lineage[-1] if lineage[-1] in PRIMITIVES else "",
+            constraints,
+            self.members("data_types", lineage, "properties"),
             entry,
         )
 

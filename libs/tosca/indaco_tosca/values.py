@@ -10,17 +10,18 @@ import math
 import re
 from typing import Final
 
-from indaco_tosca.constraints import BadConstraint, ConstraintChecker
+from indaco_tosca.constraints import TOO_LONG, BadConstraint, ConstraintChecker
 from indaco_tosca.functions import call_of
 from indaco_tosca.model import LateValue, SecretPlaceholder
 from indaco_tosca.positions import Path
-from indaco_tosca.report import Report, known
+from indaco_tosca.report import MAX_PROBLEMS, Report, known
 from indaco_tosca.scalars import UNITS, SourceFloat, SourceInt, scalar_unit, source_text
 from indaco_tosca.schema import Constraint, Schema
 from indaco_tosca.typeset import DataType, TypeCycle, TypeSet, UnknownType
 
-MAX_VALUES: Final = 50_000  # that one coercer looks at; a type whose defaults hold each other has no end
+MAX_VALUES: Final = 50_000  # that one run looks at; a type whose defaults hold each other has no end
 MAX_DEPTH: Final = 90
+NAMES_PER_VALUE: Final = 10  # of properties looked for in a structure; that costs as much as one value
 _PORT_SPEC: Final = "tosca.datatypes.network.PortSpec"
 _VERSION = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18}){0,2}(\.[A-Za-z0-9_]+(-[0-9]+)?)?")
 _TIMESTAMP = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([Tt\s]\s*\d{1,2}:\d{2}:\d{2}(\.\d+)?\s*([Zz]|[-+]\d{1,2}(:?\d{2})?)?)?")
@@ -37,30 +38,89 @@ class Mismatch(ValueError):
         self.hint = hint
 
 
+class _SpentError(Exception):
+    """The budget does not allow to look at the value at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class Budget:
+    """How much one run over a template may still look at and compare; coercers that belong to it share it."""
+
+    __slots__ = ("checker", "left", "where")
+
+    def __init__(self) -> None:
+        self.left = MAX_VALUES
+        self.checker = ConstraintChecker()
+        self.where: Path | None = None  # of the first value that was too much
+
+    def is_spent(self) -> bool:
+        """Return whether nothing may be looked at any more, or nothing be compared."""
+        return self.left < 0 or self.checker.is_spent
+
+    @property
+    def spent(self) -> tuple[int, int, int]:
+        """Values, comparisons and steps of matching so far."""
+        return (MAX_VALUES - self.left, *self.checker.spent)
+
+
 class Coercer:
     """Coerces values by the types of one template; a value that cannot be known yet passes as it is."""
 
-    def __init__(self, types: TypeSet, report: Report, *, leave_functions: bool = False) -> None:
+    def __init__(
+        self, types: TypeSet, report: Report, *, leave_functions: bool = False, budget: Budget | None = None
+    ) -> None:
+        self.budget = budget or Budget()
         self._types = types
         self._report = report
         self._leaves_functions = leave_functions
-        self._checker = ConstraintChecker()
-        self._left = MAX_VALUES
+
+    def beside(self, report: Report) -> Coercer:
+        """Return a coercer that spends the same budget and tells another report."""
+        return Coercer(self._types, report, leave_functions=self._leaves_functions, budget=self.budget)
 
     def coerce(self, value: object, schema: Schema, path: Path) -> object:
-        """Return the canonical value; each thing that is wrong with it goes to the report."""
+        """Return the canonical value; each thing that is wrong with it goes to the report.
+
+        Nothing is looked at any more once there was too much or something too deep: that is one problem, told for the first place.
+        """
+        try:
+            return self._coerce(value, schema, path)
+        except _SpentError as spent:
+            self.budget.left = -1
+            self.tell_spent(spent.path)
+            return value
+
+    def tell_spent(self, path: Path) -> None:
+        """Report that the budget is spent, at a path if nothing was said before."""
+        budget = self.budget
+        if budget.left >= 0:
+            self._report.error("bad-constraint", path, TOO_LONG)
+            return
+        if budget.where is None:
+            budget.where = path[:MAX_DEPTH]
+        message = (
+            f"there are more than {MAX_VALUES} values, defaults of types included, or more than {MAX_DEPTH} levels"
+        )
+        self._report.error("too-many-values", budget.where, message, "leave out defaults of types that hold each other")
+
+    def _coerce(self, value: object, schema: Schema, path: Path) -> object:
         if isinstance(value, SecretPlaceholder | LateValue) or (self._leaves_functions and call_of(value)):
             return value
-        self._left -= 1
-        if self._left < 0 or len(path) > MAX_DEPTH:
-            self._report.error("too-many-values", path[:MAX_DEPTH], "there are too many values, or too deep ones")
-            return value
+        budget = self.budget
+        budget.left -= 1
+        if budget.left < 0 or len(path) > MAX_DEPTH:
+            raise _SpentError(path)
         try:
             kind = self._types.data(schema.type)
         except UnknownType:
             return value
         except TypeCycle as error:
             self._report.error("type-cycle", path, f"the type {schema.type} derives from itself: {error}")
+            return value
+        if type(value) is str and kind.primitive == "string" and not (schema.constraints or kind.constraints):
             return value
         try:
             result = self._by_type(value, kind, schema.entry or kind.entry, path)
@@ -89,27 +149,33 @@ class Coercer:
         return scalar(value, kind.primitive)
 
     def _entry(self, item: object, entry: Schema | None, path: Path) -> object:
-        return item if entry is None else self.coerce(item, entry, path)
+        return item if entry is None else self._coerce(item, entry, path)
 
     def _structure(self, value: object, kind: DataType, path: Path) -> object:
         if not kind.properties:
             return value
         if not isinstance(value, dict):
             raise Mismatch(f"must be a map with the keys of {kind.name}, not {_named(value)}")
-        for key in sorted(value.keys() - kind.properties.keys(), key=str):
-            message = f"{kind.name} has no property {str(key)[:80]!r}"
-            self._report.error("unknown-property", (*path, str(key)), message, known(kind.properties))
+        self.budget.left -= len(kind.properties) // NAMES_PER_VALUE
+        self._refuse_unknown(value, kind, path)
         result = {}
         for name, definition in kind.properties.items():
             if value.get(name) is not None:
-                result[name] = self.coerce(value[name], definition.schema, (*path, name))
+                result[name] = self._coerce(value[name], definition.schema, (*path, name))
             elif definition.has_default:
-                result[name] = self.coerce(definition.default, definition.schema, (*path, name))
+                result[name] = self._coerce(definition.default, definition.schema, (*path, name))
             elif definition.required:
                 self._report.error("property-required", path, f"{kind.name} needs the property {name!r}")
         if _PORT_SPEC in kind.lineage and not {"source", "target", "source_range", "target_range"} & result.keys():
             raise Mismatch("a port needs source, target, source_range or target_range")
         return result
+
+    def _refuse_unknown(self, value: dict[str, object], kind: DataType, path: Path) -> None:
+        unknown = sorted(value.keys() - kind.properties.keys(), key=str)[:MAX_PROBLEMS]
+        hint = known(kind.properties) if unknown else ""
+        for key in unknown:
+            message = f"{kind.name} has no property {str(key)[:80]!r}"
+            self._report.error("unknown-property", (*path, str(key)), message, hint)
 
     def _range(self, value: object) -> object:
         bounds = value if isinstance(value, list) else []
@@ -125,7 +191,7 @@ class Coercer:
     def _check(self, value: object, constraints: tuple[Constraint, ...], primitive: str, path: Path) -> None:
         for constraint in constraints:
             try:
-                reason = self._checker.violation(constraint, value, primitive)
+                reason = self.budget.checker.violation(constraint, value, primitive)
             except BadConstraint as error:
                 self._report.error("bad-constraint", path, str(error))
                 continue

@@ -83,7 +83,7 @@ class ServiceCatalogue:
         found = card.version("" if number == LATEST else number)
         if found is None:
             known = ", ".join(version.number for version in card.versions[:10])
-            raise NotFound(f"There is no version {excerpt(number)} of {name}; there are {known}")
+            raise NotFound(f"There is no version {excerpt(number)} of {name}, but {known}")
         return found
 
     def resolve(self, template: str, group: str) -> str:
@@ -97,7 +97,7 @@ class ServiceCatalogue:
         try:
             return self.version(name, number or LATEST, {group}).template
         except NotFound as error:
-            detail = f"{error.detail} for the group {group}"
+            detail = f"For the group {group}: {error.detail}"
             raise Invalid(detail, errors=[FieldError("/template", detail)]) from None
 
     def _loaded(self) -> Catalogue:

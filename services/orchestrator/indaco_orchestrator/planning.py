@@ -103,10 +103,9 @@ def specification(d: Deployment, plan: indaco_tosca.Plan, found: Findings, name:
     if node.kind is indaco_tosca.Kind.CONTAINER:
         own = node.software[0].properties
         return replace(spec, hostname=name, command=_command(own), environment=_environment(own))
-    keys = [str(user["os_user_ssh_public_key"]) for user in node.users if user.get("os_user_ssh_public_key")]
     return replace(
         spec, flavor=placed.flavor, hostname=_hostname(node, name.rpartition("-")[2]) or name, user=login_of(node),
-        ssh_keys=tuple(dict.fromkeys((*d.ssh_keys, *keys))), user_data=_user_data(d, plan, found, node),
+        ssh_keys=tuple(dict.fromkeys((*d.ssh_keys, *_keys(node)))), user_data=_user_data(d, plan, found, node),
     )  # fmt: skip
 
 
@@ -156,6 +155,13 @@ def login_of(node: indaco_tosca.PlanNode) -> str:
     """Return the first account that *node* is told to make; else the image's own, by convention its distribution's name."""
     named = [str(user["os_user_name"]) for user in node.users if user.get("os_user_name")]
     return named[0] if named else (node.image.get("distribution") or "debian").lower()
+
+
+def _keys(node: indaco_tosca.PlanNode) -> list[str]:
+    """Return the keys that the template gives to the account that the site makes; the others' are in the first boot."""
+    others = [user for user in node.users if user.get("os_user_name")][1:]
+    keys = (user.get("os_user_ssh_public_key") for user in node.users if user not in others)
+    return [str(key) for key in keys if key]
 
 
 def outcome(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> Outcome:

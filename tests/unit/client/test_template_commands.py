@@ -315,3 +315,74 @@ def test_diff_refuses_what_cannot_be_planned(run, file):
     path = file(CLUSTER)
     result = run("diff", path, path, "--to", "workers=many")
     assert result.exit_code == 6
+
+
+# ── what is wrong, told
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!int abc", "!!int ''", "!!float z", "!!bool x", "!!timestamp 2001-99-99", "!!timestamp z", "!!binary aGk=", "[" * 3000,
+        "1" * 5000,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("option", ["--set", "-f"])
+def test_a_value_that_cannot_be_read_is_a_mistake_of_usage(option, value, run, file):
+    given = f"workers={value}" if option == "--set" else file(f"workers: {value}\n", "inputs.yaml")
+    result = run("plan", file(CLUSTER), option, given)
+    assert result.exit_code == 2
+    assert ("--set workers: " if option == "--set" else "inputs.yaml: ") in result.stderr
+
+
+def test_a_file_of_inputs_that_is_no_text_is_a_mistake_of_usage(run, file, tmp_path):
+    path = tmp_path / "inputs.yaml"
+    path.write_bytes(b"workers: \xff\xfe")
+    result = run("plan", file(CLUSTER), "-f", path)
+    assert result.exit_code == 2
+    assert "inputs.yaml: the file is not text in UTF-8" in result.stderr
+
+
+def test_a_setting_without_a_value_is_told_by_its_own_option(run, file):
+    path = file(CLUSTER)
+    result = run("diff", path, path, "--to", "foo")
+    assert result.exit_code == 2
+    assert "--to foo: write NAME=VALUE" in result.stderr
+
+
+HEAD = "tosca_definitions_version: tosca_simple_yaml_1_3\n"
+TWO = """\
+    {name}:
+      type: tosca.nodes.indigo.Compute
+    {name}_script:
+      type: tosca.nodes.indaco.Script
+      properties: {{script: "true", environment: {{IP: {{get_attribute: [{other}, private_address, 0]}}}}}}
+      requirements: [{{host: {name}}}]
+"""
+MUTUAL = (
+    HEAD
+    + "imports: [indaco.yaml]\ntopology_template:\n  node_templates:\n"
+    + TWO.format(name="a", other="b")
+    + TWO.format(name="b", other="a")
+)
+DEFAULT = CLUSTER.replace("default: 2}", "default: zzz}")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "path"),
+    [
+        (HEAD + "topology_template: {}\n", "nothing-to-deploy", "/topology_template/node_templates"),
+        (MUTUAL, "boot-cycle", "/topology_template/node_templates/a"),
+        (DEFAULT, "wrong-type", "/topology_template/inputs/workers/default"),
+    ],
+)
+def test_what_no_input_makes_deployable_is_not_valid(text, code, path, run, file):
+    result = run("check", file(text), "-o", "json")
+    assert result.exit_code == 6
+    assert [(each["code"], each["path"]) for each in json.loads(result.stdout)[0]["errors"]] == [(code, path)]
+
+
+@pytest.mark.parametrize("rest", ["{type: integer}", "{type: string, default: random(12)}"])
+def test_an_input_that_must_be_given_does_not_make_a_template_invalid(rest, run, file):
+    text = CLUSTER.replace("    workers:", f"    asked: {rest}\n    workers:", 1)
+    assert run("check", file(text)).exit_code == 0

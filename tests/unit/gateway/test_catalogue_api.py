@@ -113,7 +113,7 @@ async def test_a_version_has_its_template_and_its_tests(gateway: Gateway) -> Non
     answer = await gateway.get("/v1/catalogue/machine/3.0.0")
     assert (answer.status, answer.json["detail"]) == (
         404,
-        "There is no version 3.0.0 of machine; there are 1.10.0, 1.2.0",
+        "There is no version 3.0.0 of machine, but 1.10.0, 1.2.0",
     )
 
 
@@ -370,4 +370,4 @@ async def test_a_reference_stands_for_the_text_of_a_card_that_the_group_may_use(
             resolve(reference, "atlas")
         (problem,) = refused.value.errors
         assert (problem.pointer, problem.detail) == ("/template", refused.value.detail)
-        assert problem.detail.endswith("for the group atlas")
+        assert problem.detail.startswith("For the group atlas: ")

@@ -14,7 +14,7 @@ from indaco_common.clock import ManualClock
 from indaco_common.contracts.values import PortRule
 from indaco_common.errors import CredentialRejected, IndacoError, NoCapacity, SpecRejected, Unavailable
 from indaco_common.units import ResourceVector
-from indaco_orchestrator.drivers import docker_container, docker_engine
+from indaco_orchestrator.drivers import docker_container, docker_engine, docker_siblings
 from indaco_orchestrator.drivers.docker import DockerDriver
 from indaco_orchestrator.drivers.docker_engine import Engine, EngineOptions, refusal
 from indaco_orchestrator.drivers.port import NodeKey, NodeSpec, Phase, ResourceId
@@ -28,6 +28,11 @@ def papers(status: str = "running", **state: Any) -> dict[str, Any]:
     restarts = state.pop("RestartCount", 0)
     return {
         "Id": "c0ffee",
+        "Config": {"Labels": {"indaco.key": str(KEY)}, "Volumes": {"/run/engine": {}, "/usr/local/lib/indaco": {}}},
+        "Mounts": [
+            {"Type": "volume", "Name": "of-the-image", "Destination": "/usr/local/lib/indaco"},
+            {"Type": "volume", "Name": "door", "Destination": "/run/engine"},
+        ],
         "Created": "2026-01-01T00:00:00.123456789Z",
         "RestartCount": restarts,
         "State": {"Status": status, "StartedAt": "2026-01-01T00:00:01.5Z", "Error": "", "ExitCode": 0, **state},
@@ -56,6 +61,9 @@ def test_a_node_becomes_a_container_with_limits_labels_and_its_users_keys() -> N
     assert body["Env"] == ["SSH_USER=debian", "SSH_KEY=ssh-ed25519 A\nssh-ed25519 B", "USER_DATA=echo hi"]
     assert body["Labels"] == {
         "indaco.key": "0190f7c1.2.web-0",
+        "indaco.kind": "",  # those below are set, so that no label of the image counts
+        "indaco.machine": "",
+        "indaco.machine-key": "",
         "indaco.deployment": "0190f7c1",
         "indaco.attempt": "2",
         "indaco.node": "web-0",
@@ -91,6 +99,10 @@ def test_ports_are_published_once_each() -> None:
     [
         {"user": "root; rm"},
         {"user": ""},
+        {"user": "debian\n"},
+        {"user_data": "#!/bin/sh\n\0"},
+        {"ssh_keys": ("ssh-ed25519 A\0",)},
+        {"command": ("sh", "-c", "\0")},
         {"user_data": "x" * 70_000},
         {"ports": (PortRule(port=1, port_end=65_535),)},
         {"ports": tuple(PortRule(port=port) for port in range(100, 200))},
@@ -126,6 +138,12 @@ def test_what_an_engine_does_not_have_is_no_capacity(needs: dict[str, int]) -> N
         (papers("exited", ExitCode=137), False, Phase.STOPPED, "exited in the engine"),
         (papers("exited", Error="no such device"), False, Phase.FAILED, "no such device"),
         (papers("created", Error="port is taken"), False, Phase.FAILED, "port is taken"),
+        (
+            papers("created", Error='container init: environment variable value: "DB_PASSWORD=hunter2"'),
+            False,
+            Phase.FAILED,
+            "container init: … (a variable, whose text is not shown)",
+        ),
         (papers("paused"), False, Phase.STOPPED, "paused in the engine"),
         (papers("removing"), False, Phase.STOPPED, "being removed"),
         (papers("dead", ExitCode=1), False, Phase.FAILED, "ended with status 1"),
@@ -175,6 +193,52 @@ def test_the_last_words_are_taken_from_the_log() -> None:
 )
 def test_refusals_of_the_engine_are_instructions(status: int, message: str, expected: type[IndacoError]) -> None:
     assert type(refusal(status, message)) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "shown"),
+    [
+        (
+            500,
+            'OCI runtime create failed: environment variable value can\'t contain null(\\x00): "DB_PASSWORD=hunter2\\x00 no space left": unknown',
+            "Docker: OCI runtime create failed: …",
+        ),
+        (
+            500,
+            r"OCI runtime create failed: can't contain null(\x00): \"DB_PASSWORD=hunter2\x00\"",
+            "can't contain null",
+        ),
+        (400, "invalid environment variable: =hunter2", "invalid"),
+        (500, "container_linux.go: setenv: environment variable: DB_PASSWORD: 'hunter2'", "setenv"),
+    ],
+)
+def test_no_value_of_a_variable_is_passed_on_from_the_engine(status: int, message: str, shown: str) -> None:
+    error = refusal(status, message)
+    assert type(error) is SpecRejected
+    assert shown in error.detail
+    assert "hunter2" not in error.detail
+
+
+def test_a_quoted_value_alone_does_not_make_a_fault_of_the_engine_one_of_the_user() -> None:
+    error = refusal(500, 'mount "size=10m": device is busy')
+    assert type(error) is Unavailable
+    assert "10m" not in error.detail
+
+
+def test_a_mediator_has_the_door_of_its_machine_and_nothing_else_of_it() -> None:
+    body = docker_siblings.mediator_body(papers(), "the-sites-own:1", "/var/run/docker.sock")
+    host = body["HostConfig"]
+    assert body["Image"] == "the-sites-own:1"
+    assert "VolumesFrom" not in host
+    assert host["Binds"] == ["/var/run/docker.sock:/run/docker.sock"]
+    assert [(m["Type"], m["Source"], m["Target"]) for m in host["Mounts"]] == [("volume", "door", "/run/engine")]
+    assert body["Labels"]["indaco.machine-key"] == str(KEY)
+
+
+def test_a_machine_whose_door_is_no_volume_has_no_mediator() -> None:
+    bound = papers() | {"Mounts": [{"Type": "bind", "Source": "/etc", "Destination": "/run/engine"}]}
+    with pytest.raises(SpecRejected, match="no volume at /run/engine"):
+        docker_siblings.mediator_body(bound, "i", "/s")
 
 
 def test_a_missing_image_says_how_to_get_it() -> None:
@@ -357,3 +421,121 @@ async def test_an_answer_without_end_is_not_read(
     odd.answers["GET /containers/json"] = lambda: web.Response(text=json.dumps(["x" * 2000]))
     with pytest.raises(Unavailable, match="too large"):
         await driver.find(KEY, {})
+
+
+def sharing(driver: DockerDriver) -> DockerDriver:
+    """Return another driver of the same engine, at a place that shares it."""
+    return DockerDriver(driver._engine, EngineOptions(engine="shared"), clock=ManualClock(NOW))
+
+
+@pytest.mark.parametrize(
+    "found", [None, {}, {"Config": {"Labels": None}}, {"Config": {"Labels": {"dev.indaco.vm-image": ""}}}]
+)
+async def test_only_an_image_that_is_made_for_it_becomes_a_machine_with_a_mediator(
+    engine: tuple[OddEngine, DockerDriver], found: dict[str, Any] | None
+) -> None:
+    odd, driver = engine
+    odd.answers |= {"GET /images/own:1/json": (lambda: found) if found is not None else failing(404, "No such image")}
+    with pytest.raises(SpecRejected, match=r"label dev\.indaco\.vm-image"):
+        await sharing(driver).create(KEY, replace(SPEC, image="own:1"), {})
+    assert "POST /containers/create" not in odd.asked
+
+
+async def test_an_image_made_from_the_machine_image_becomes_a_machine_with_a_mediator(
+    engine: tuple[OddEngine, DockerDriver],
+) -> None:
+    odd, driver = engine
+    odd.answers |= {
+        "GET /images/own:1/json": lambda: {"Config": {"Labels": {"dev.indaco.vm-image": "3"}}},
+        "POST /containers/create": lambda: web.json_response({"Id": "c0ffee"}, status=201),
+        "POST /containers/c0ffee/start": lambda: web.Response(status=204),
+    }
+    assert await sharing(driver).create(KEY, replace(SPEC, image="own:1"), {}) == "c0ffee"
+
+
+async def test_a_volume_of_an_image_does_not_get_a_machine_a_mediator_where_the_engine_is_not_shared(
+    engine: tuple[OddEngine, DockerDriver],
+) -> None:
+    odd, driver = engine
+    assert await driver._is_mediated(papers())
+    assert odd.asked == []
+
+
+async def test_a_mediator_of_before_the_machines_new_start_does_not_count(
+    engine: tuple[OddEngine, DockerDriver],
+) -> None:
+    odd, driver = engine[0], sharing(engine[1])
+    name = docker_siblings.mediator_name(ResourceId("c0ffee"))
+    odd.answers |= {
+        "POST /containers/create": failing(409, "name is already in use"),
+        f"GET /containers/{name}/json": papers,
+        f"POST /containers/{name}/start": lambda: web.Response(status=204),
+        f"POST /containers/{name}/restart": failing(409, "the machine has just ended"),
+    }
+    assert await driver._is_mediated(papers())
+    assert not await driver._is_mediated(papers(StartedAt="2026-01-01T09:00:00Z"))
+    assert odd.asked[-1] == f"POST /containers/{name}/restart"
+
+
+def left(name: str = "web") -> dict[str, Any]:
+    """Return what the engine lists of a container that a machine had made."""
+    return {"Id": name, "State": "running", "Labels": {"indaco.machine": "c0ffee", "indaco.machine-key": str(KEY)}}
+
+
+async def test_a_machine_stays_until_all_that_it_had_made_is_known_to_be_gone(
+    engine: tuple[OddEngine, DockerDriver],
+) -> None:
+    odd, driver = engine
+
+    def list_once() -> Any:
+        return [left()] if odd.asked.count("GET /containers/json") == 1 else failing(500, "busy")()
+
+    odd.answers |= {
+        "GET /containers/json": list_once,
+        "GET /volumes": lambda: {"Volumes": None},
+        "DELETE /containers/web": lambda: web.Response(status=204),
+    }
+    with pytest.raises(Unavailable):
+        await driver.delete(ResourceId("c0ffee"), {})
+    assert "DELETE /containers/web" in odd.asked
+    assert "DELETE /containers/c0ffee" not in odd.asked
+
+
+@pytest.mark.parametrize("look", ["find", "describe", "delete"])
+async def test_whoever_looks_for_a_machine_that_is_gone_removes_what_it_left(
+    engine: tuple[OddEngine, DockerDriver], look: str
+) -> None:
+    odd, driver = engine[0], sharing(engine[1])
+    kept = [left()]
+    volume = {"Name": "kept", "Labels": left()["Labels"]}
+
+    def removed() -> web.Response:
+        kept.clear()
+        return web.Response(status=204)
+
+    odd.answers |= {
+        "GET /containers/json": lambda: kept,
+        "GET /volumes": lambda: {"Volumes": [volume]},
+        "GET /containers/c0ffee/json": failing(404, "No such container: c0ffee"),
+        "DELETE /containers/c0ffee": failing(404, "No such container: c0ffee"),
+        "DELETE /containers/web": removed,
+        "DELETE /volumes/kept": lambda: web.Response(status=204),
+    }
+    if look == "find":
+        assert await driver.find(KEY, {}) is None
+    else:
+        await getattr(driver, look)(ResourceId("c0ffee"), {})
+    assert {"DELETE /containers/web", "DELETE /volumes/kept"} <= set(odd.asked)
+
+
+async def test_what_a_machine_has_stays_as_long_as_the_machine_is_there(
+    engine: tuple[OddEngine, DockerDriver],
+) -> None:
+    odd, driver = engine[0], sharing(engine[1])
+    odd.answers |= {
+        "GET /containers/json": lambda: [left()],  # the engine does not list the machine now, but it has it
+        "GET /volumes": lambda: {"Volumes": None},
+        "GET /containers/c0ffee/json": papers,
+    }
+    assert await driver.find(KEY, {}) is None
+    assert not [asked for asked in odd.asked if asked.startswith("DELETE")]

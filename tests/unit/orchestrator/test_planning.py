@@ -97,13 +97,15 @@ def test_of_several_instances_each_has_its_number_in_the_first_label(count: int,
     assert spec.hostname == expected
 
 
-def test_the_account_is_the_templates_first_user_who_gets_all_keys_once() -> None:
+def test_the_sites_account_is_that_of_the_first_user_and_nobody_elses_key_opens_it() -> None:
     users = [
-        {"os_user_name": "grace", "os_user_ssh_public_key": "ssh-ed25519 BBBB grace"},
-        {"os_user_name": "ada", "os_user_ssh_public_key": "ssh-ed25519 AAAA ada"},
+        {"os_user_name": "grace", "os_user_ssh_public_key": f"ssh-ed25519 {'B' * 20} grace"},
+        {"os_user_name": "mallory", "os_user_ssh_public_key": f"ssh-ed25519 {'M' * 20} mallory"},
     ]
     spec = specification(a_deployment(), planned(a_template(os_users=users)), NOTHING, "web_server-0")
-    assert (spec.user, spec.ssh_keys) == ("grace", ("ssh-ed25519 AAAA ada", "ssh-ed25519 BBBB grace"))
+    assert (spec.user, spec.ssh_keys) == ("grace", ("ssh-ed25519 AAAA ada", f"ssh-ed25519 {'B' * 20} grace"))
+    assert f"account mallory 'ssh-ed25519 {'M' * 20} mallory' no" in spec.user_data
+    assert "account grace" not in spec.user_data
 
 
 def test_without_users_the_account_is_named_as_the_distribution_is_by_convention() -> None:

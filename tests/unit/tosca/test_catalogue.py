@@ -365,3 +365,11 @@ def test_every_case_of_every_version_is_run() -> None:
         "jupyter/1.0.1/test.yaml",
         "jupyter/1.0.0/test.yaml",
     ]
+
+
+def test_a_card_that_is_kept_is_for_those_whom_it_is_for_now() -> None:
+    last = read(files(name="jupyter") | files(name="other"))
+    broken = files({"card.yaml": CARD + "groups: [atlas]\nicon: ../x"}, name="jupyter") | files(name="other")
+    kept = read(broken).keeping(last)
+    assert [card.name for card in kept.visible_to({"cms"})] == ["other"]
+    assert {card.name for card in kept.visible_to({"atlas"})} == {"jupyter", "other"}

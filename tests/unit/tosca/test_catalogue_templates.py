@@ -1,23 +1,16 @@
 """The templates of the catalogue: each is valid, asks for what its own test says, and installs itself at the first boot."""
 
-import base64
-import json
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
-from typing import ClassVar
 
 import pytest
 import yaml
 from tests.corpus import REPOSITORY
 
-from indaco_tosca import Kind, first_boot, outputs, parse, plan
+from indaco_tosca import Kind, TemplateError, first_boot, outputs, parse, plan
 from indaco_tosca.catalogue import read
 from indaco_tosca.catalogue_check import checked
-from indaco_tosca.recipes.shell import FUNCTIONS
 
 CATALOGUE = REPOSITORY / "catalogue"
 FILES = {str(file.relative_to(CATALOGUE)): file.read_bytes() for file in CATALOGUE.rglob("*") if file.is_file()}
@@ -29,6 +22,9 @@ WANTED = {
     "jupyterhub", "jupyter-ml-gpu", "spark-jupyter", "kubernetes", "htcondor-mini", "htcondor-cluster", "elasticsearch-kibana",
     "slurm-cluster", "nextcloud", "iam", "s3-bucket", "monitoring", "cvmfs-workstation",
 }  # fmt: skip
+WITH_A_SYSTEM = [
+    "virtual-machine", "virtual-machine-with-volume", "virtual-machine-encrypted-volume", "docker-run", "docker-compose", "jupyter",
+]  # fmt: skip
 MAX_USER_DATA = 16 * 1024  # bytes, on the clouds that take least
 PINNED = re.compile(r"[a-z0-9./-]+:[A-Za-z0-9_.-]*(\d|\$\{[A-Z_]+\})[A-Za-z0-9_.-]*")
 every_case = pytest.mark.parametrize(("version", "case"), CASES.values(), ids=CASES)
@@ -161,94 +157,60 @@ def test_the_shell_and_python_of_a_template_is_correct(version):
                 yaml.safe_load(text)
 
 
-def program_of(card: str, node: str) -> str:
-    return parse(VERSIONS[f"{card}@1.0.0"].template).nodes[node].properties["script"]
+def first_of(card: str):
+    version = VERSIONS[f"{card}@1.0.0"]
+    return parse(version.template), version.cases[0].inputs
 
 
-def test_the_targets_of_the_monitoring_become_one_entry_each(tmp_path):
-    program = program_of("monitoring", "targets_file").replace("/opt/", f"{tmp_path}/")
-    for targets, wanted in (("", []), ("a:9100,198.51.100.8:9100", [["a:9100"], ["198.51.100.8:9100"]])):
-        subprocess.run(
-            ["/bin/sh", "-eu", "-c", program], env={"TARGETS": targets, "PATH": "/usr/bin:/bin"}, check=True, timeout=10
-        )
-        entries = yaml.safe_load((tmp_path / "monitoring/targets/machines.yaml").read_text()) or []
-        assert [entry["targets"] for entry in entries] == wanted
+@pytest.mark.parametrize("distribution", ["ubuntu", "debian", "almalinux"])
+@pytest.mark.parametrize("card", WITH_A_SYSTEM)
+def test_a_distribution_is_asked_for_in_any_version_unless_one_is_named(card, distribution):
+    parsed, inputs = first_of(card)
+    inputs = {**inputs, "os_distribution": distribution}
+    (server,) = plan(parsed, inputs).nodes
+    assert server.image == {"type": "linux", "distribution": distribution}
+    (server,) = plan(parsed, {**inputs, "os_version": 9.4}).nodes
+    assert server.image["version"] == "9.4"
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not here")
-def test_the_signing_key_of_iam_is_a_whole_rsa_key_that_is_made_once(tmp_path):
-    program = "packages() { :; }\n" + program_of("iam", "signing_key").replace("/opt/", f"{tmp_path}/")
-    subprocess.run(["/bin/sh", "-eu", "-c", program], check=True, timeout=60)
-    made = (tmp_path / "iam/keystore.jwks").read_text()
-    (key,) = json.loads(made)["keys"]
-    n, e, d, p, q = (int.from_bytes(base64.urlsafe_b64decode(key[part] + "==")) for part in "nedpq")
-    assert (key["kid"], n.bit_length(), p * q) == ("rsa1", 2048, n)
-    assert pow(pow(42, e, n), d, n) == 42
-    subprocess.run(["/bin/sh", "-eu", "-c", program], check=True, timeout=60)
-    assert (tmp_path / "iam/keystore.jwks").read_text() == made
+@pytest.mark.parametrize(
+    ("card", "refused"),
+    [
+        *[
+            (card, {"mount_point": folder})
+            for card in ("virtual-machine-with-volume", "virtual-machine-encrypted-volume")
+            for folder in ("/etc", "/", "/home", "/opt", "/database", "/data/", "/data/../etc", "/srv/.a", "/mnt/a b")
+        ],
+        ("docker-run", {"docker_tag": "1.0 --privileged"}),
+        ("docker-run", {"docker_tag": "1" * 129}),
+        ("docker-compose", {"compose_file": ""}),
+    ],
+)
+def test_what_would_make_a_machine_of_no_use_is_refused(card, refused):
+    parsed, inputs = first_of(card)
+    with pytest.raises(TemplateError) as error:
+        plan(parsed, {**inputs, **refused})
+    (name,) = refused
+    assert [(problem.code, problem.path) for problem in error.value.problems] == [
+        ("constraint-violated", f"/inputs/{name}")
+    ]
 
 
-class _Elasticsearch(BaseHTTPRequestHandler):
-    """Keeps what it was asked, and says the first time that it is not ready."""
-
-    asked: ClassVar[list[tuple[str, str, object]]] = []
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        login = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
-        self.asked.append((self.path, login, body))
-        self.send_response(200 if len(self.asked) > 1 else 503)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format, *arguments):
-        pass
+@pytest.mark.parametrize("folder", ["/data", "/mnt", "/srv/archive", "/home/ada/of.2024", "/opt/results"])
+def test_a_volume_may_appear_where_data_belongs(folder):
+    parsed, inputs = first_of("virtual-machine-with-volume")
+    (server,) = plan(parsed, {**inputs, "mount_point": folder}).nodes
+    assert server.volumes[0].mount == folder
 
 
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="curl or bash is not here")
-def test_the_password_of_kibana_is_set_as_it_was_given_once_elasticsearch_is_ready():
-    elastic, kibana = 'it\'s "$(id)" \\ `id`', "a\"b\\c'd $HOME"
-    program = (
-        parse(VERSIONS["elasticsearch-kibana@1.0.0"].template).nodes["elastic"].properties["files"]["passwords.sh"]
-    )
-    with HTTPServer(("127.0.0.1", 0), _Elasticsearch) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        prepared = program.replace("elasticsearch:9200", f"127.0.0.1:{server.server_port}").replace(
-            "sleep 5", "sleep 0"
-        )
-        environment = {
-            "ELASTIC_PASSWORD": elastic,
-            "KIBANA_PASSWORD": kibana,
-            "PATH": "/usr/bin:/bin",
-            "no_proxy": "127.0.0.1",
-        }
-        subprocess.run(["bash", "-c", prepared], env=environment, check=True, timeout=30, capture_output=True)
-        server.shutdown()
-    wanted = ("/_security/user/kibana_system/_password", f"elastic:{elastic}", {"password": kibana})
-    assert _Elasticsearch.asked == [wanted, wanted]
+@pytest.mark.parametrize("card", ["elasticsearch-kibana", "monitoring"])
+def test_who_deploys_what_asks_for_a_password_without_encryption_says_who_may_reach_it(card):
+    parsed, inputs = first_of(card)
+    with pytest.raises(TemplateError) as error:
+        plan(parsed, {name: value for name, value in inputs.items() if name != "allowed_network"})
+    assert [(p.code, p.path) for p in error.value.problems] == [("input-required", "/inputs/allowed_network")]
 
 
-COMPOSE = r"""
-sleep() { :; }
-compose() {
-  echo "$*" >>calls
-  case "$*" in
-    *hash-password) cat >password; echo '$2a$14$hash' ;;
-    *exec*) cat >>statements; echo; grep -c . calls | grep -q 5 && echo 1 || echo 0 ;;
-  esac
-}
-"""
-
-
-def test_nobody_reaches_a_new_iam_before_its_administrator_has_the_password_that_was_given(tmp_path):
-    (tmp_path / "iam").mkdir()
-    program = program_of("iam", "administrator").replace("/opt/", f"{tmp_path}/")
-    password = 'it\'s $(id) "x"'
-    environment = {"ADMIN_PASSWORD": password, "PATH": "/usr/bin:/bin"}
-    whole = FUNCTIONS + COMPOSE + program
-    for _ in range(2):
-        subprocess.run(["/bin/sh", "-c", whole], env=environment, check=True, timeout=30, cwd=tmp_path / "iam")
-    calls = (tmp_path / "iam/calls").read_text().splitlines()
-    assert (tmp_path / "iam/password").read_text() == password + "\n"
-    assert [call.split()[2] for call in calls] == ["run", "exec", "exec", "exec", "exec", "--profile", "--profile"]
-    assert "SET password='$2a$14$hash' WHERE username='admin';" in (tmp_path / "iam/statements").read_text()
+@pytest.mark.parametrize("card", ["jupyter", "jupyter-ml-gpu", "spark-jupyter", "elasticsearch-kibana", "monitoring"])
+def test_a_guide_says_first_that_the_way_to_its_service_is_not_encrypted(card):
+    assert "not encrypted" in (CATALOGUE / card / "guide.md").read_text().split("\n\n")[1]

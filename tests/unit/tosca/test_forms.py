@@ -320,7 +320,7 @@ def test_the_defaults_of_every_public_template_fit_its_form(corpus):
         assert list(Validator(optional).iter_errors(defaults)) == [], name
         report = Report()
         bind_inputs(parsed, defaults, frozenset(), report)
-        assert {problem.code for problem in errors_of(report)} <= {"input-required"}, name
+        assert {problem.code for problem in errors_of(report)} <= {"input-required", "unsupported-default"}, name
         assert sorted(each for tab in made.ui["tabs"] for each in tab["fields"]) == sorted(parsed.inputs), name
         seen += 1
     assert seen > 100
@@ -571,3 +571,28 @@ def test_the_forms_of_our_examples_are_free_of_warnings_and_fill_a_plan(examples
         defaults = {name: each["default"] for name, each in made.schema["properties"].items() if "default" in each}
         assert made.warnings == ()
         assert plan(parsed, defaults, absent_secrets=frozenset(n for n, i in parsed.inputs.items() if i.secret)).nodes
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"greater_than": "1" * 5000},
+        {"less_or_equal": "-" + "1" * 5000},
+        {"in_range": ["0", "1" * 5000]},
+        {"greater_than": "+-5"},
+        {"equal": "1" * 5000},
+    ],
+)
+@pytest.mark.parametrize("kind", ["integer", "float"])
+def test_a_limit_that_is_no_number_of_json_leaves_a_form(constraint, kind, formed) -> None:
+    made = formed({"n": {"type": kind, "constraints": [constraint]}})
+    assert "n" in made.ui["fields"]
+    again = formed({"n": {"type": kind}}, {"inputs": {"n": {"constraints": [constraint]}}})
+    assert "n" in again.ui["fields"]
+
+
+def test_a_default_that_others_make_up_is_asked_for(formed) -> None:
+    made = formed({"admin_password": {"default": "random(12)"}, "name": {"default": "random(8)"}})
+    assert made.schema["required"] == ["admin_password", "name"]
+    assert not made.ui["fields"]["admin_password"]["has_default"]
+    assert [warning.code for warning in made.warnings] == ["unsupported-default"] * 2

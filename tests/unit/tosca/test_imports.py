@@ -48,6 +48,9 @@ def test_two_closures_that_define_a_name_differently_do_not_see_each_other(templ
         [{"file": TYPES}],
         [{"site": {"file": TYPES}}],
         {"site": TYPES},
+        TYPES,
+        {"file": "site_types.yaml", "repository": "here"},
+        {"file": TYPES},
         [{"site": {"file": "site_types.yaml", "repository": "here"}}],
     ],
 )
@@ -78,7 +81,8 @@ def test_a_type_of_an_import_that_is_not_here_is_unknown_and_the_hint_says_why(t
         "/etc/passwd", "../outside.yaml", "a/../../b.yaml", "file:///etc/passwd", "ftp://example.org/x.yaml",
         "http://127.0.0.1:8000/x", "http://localhost/x", "https://169.254.169.254/latest", "https://[::1]/x",
         "https://2130706433/x", "https://127.1/x", "https://vault.internal/x", "//10.0.0.1/x",
-        "https://user:password@example.org/x",
+        "https://user:password@example.org/x", "a\0b.yaml", "https://example.org/a\nb.yaml", "x\x85.yaml",
+        "https://example.org/" + "x" * 2048,
     ],
 )  # fmt: skip
 def test_an_import_that_could_reach_inside_is_refused_before_the_resolver_is_asked(name, template, problems):
@@ -116,3 +120,39 @@ def test_credentials_of_an_import_are_not_repeated(template, problems):
     assert problem.code == "import-not-allowed"
     assert "hunter2" not in problem.message
     assert "types.example.org" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("imports", "path"),
+    [
+        (5, "/imports"),
+        ([5], "/imports/0"),
+        ([None], "/imports/0"),
+        ([["a"]], "/imports/0"),
+        ([{"x": 5}], "/imports/0/x"),
+        ({"x": None}, "/imports/x"),
+        ([{"repository": "r"}], "/imports/0"),
+    ],
+)
+def test_what_is_no_import_is_refused_and_not_left_out(imports, path, template, problems):
+    assert problems(parse, template(imports=imports)) == {path: "bad-structure"}
+
+
+def test_the_shapes_of_imports_in_imports_are_told_with_the_name_of_the_text(template):
+    with pytest.raises(TemplateError) as raised:
+        parse(template(imports=[TYPES]), resolve={TYPES: library(imports=[5])}.get)
+    [problem] = raised.value.problems
+    assert (problem.path, problem.code) == ("/imports/0", "bad-structure")
+    assert TYPES in problem.message
+
+
+@pytest.mark.parametrize("repositories", [{}, {"nope": {}}, {"nope": {"url": 5}}])
+def test_a_repository_that_is_not_there_is_refused(repositories, template, problems):
+    imports = [{"file": "a.yaml", "repository": "nope"}]
+    found = problems(parse, template(imports=imports, repositories=repositories))
+    assert found == {"/imports/0": "unknown-repository"}
+
+
+def test_control_characters_do_not_get_lost_where_an_import_is_joined_with_its_base(template, problems):
+    texts = {TYPES: library(imports=["a\nb.yaml"])}
+    assert problems(parse, template(imports=[TYPES]), resolve=texts.get) == {"/imports/0": "import-not-allowed"}

@@ -35,7 +35,7 @@ def test_every_input_that_does_not_fit_is_told_by_its_name(template, problems):
 def test_a_bad_default_matters_only_if_it_is_used(template, problems):
     parsed = parse(template(inputs={"n": {"type": "integer", "default": 9, "constraints": [{"less_than": 5}]}}))
     assert plan(parsed, {"n": 3}).inputs == {"n": 3}
-    assert problems(plan, parsed, {}) == {"/inputs/n": "constraint-violated"}
+    assert problems(plan, parsed, {}) == {"/topology_template/inputs/n/default": "constraint-violated"}
 
 
 def test_an_optional_input_without_a_value_leaves_the_property_to_its_default(template):
@@ -54,7 +54,10 @@ def test_an_optional_input_without_a_value_leaves_the_property_to_its_default(te
         ("login", {"type": "tosca.datatypes.Credential"}, True),
         ("logins", {"type": "list", "entry_schema": "tosca.datatypes.Credential"}, True),
         ("pin", {"metadata": {"secret": True}}, True), ("csrf_token", {"metadata": {"secret": False}}, False),
-        ("listed", {}, True),
+        ("listed", {}, True), ("aws_secret_key", {}, True), ("admin_api_key", {}, True), ("apiKey", {}, True), ("apikey", {}, True),
+        ("AWS_SECRET_ACCESS_KEY", {}, True), ("db_root_pwd", {}, True), ("rclone_pass", {}, True), ("passwd", {}, True),
+        ("s3_credentials", {}, True), ("bypass", {}, False), ("vault_secret_path", {}, False), ("instance_key_pub", {}, False),
+        ("refdata_cvmfs_key_file", {}, False), ("cache_key", {}, False), ("x_pass", {"metadata": {"secret": False}}, False),
     ],
 )  # fmt: skip
 def test_secret_inputs_are_known_by_declaration_type_or_name(name, definition, is_secret, template):
@@ -67,6 +70,45 @@ def test_a_problem_of_a_secret_input_does_not_show_its_value(template):
     with pytest.raises(TemplateError) as raised:
         plan(parsed, {"api_token": "hunter2"})
     assert "hunter2" not in str(raised.value) + repr(raised.value.problems)
+
+
+@pytest.mark.parametrize("name", ["token", "a/b_token", "a~token"])
+def test_a_secret_is_not_shown_whatever_its_name_and_be_it_a_default(name, template):
+    parsed = parse(template(inputs={name: {"type": "integer", "default": "hunter2"}}))
+    for given in ({name: "hunter2"}, {}):
+        with pytest.raises(TemplateError) as raised:
+            plan(parsed, given)
+        assert "hunter2" not in repr(raised.value.problems)
+
+
+def test_a_bad_default_is_told_where_it_stands(template):
+    with pytest.raises(TemplateError) as raised:
+        plan(parse(template(inputs={"a": {"type": "integer", "default": "zzz"}})), {})
+    (problem,) = raised.value.problems
+    assert (problem.path, problem.line) == ("/topology_template/inputs/a/default", 1)
+
+
+def test_what_is_wrong_with_a_constraint_of_a_secret_is_told(template):
+    parsed = parse(template(inputs={"token": {"constraints": [{"pattern": "(?=x)"}]}}))
+    with pytest.raises(TemplateError) as raised:
+        plan(parsed, {"token": "hunter2"})
+    (problem,) = raised.value.problems
+    assert problem.code == "bad-constraint"
+    assert problem.message.startswith("the pattern cannot be used")
+    assert "hunter2" not in repr(problem)
+
+
+@pytest.mark.parametrize("default", ["random(12)", "access_token()", " random( 8 ) "])
+def test_a_default_that_others_make_up_is_no_password_here(default, template, problems):
+    parsed = parse(template(inputs={"admin_password": {"type": "string", "default": default}}))
+    assert problems(plan, parsed, {}) == {"/inputs/admin_password": "unsupported-default"}
+    assert plan(parsed, {"admin_password": "own"}).inputs == {"admin_password": "own"}
+    assert plan(parsed, {}, absent_secrets=frozenset({"admin_password"})).absent_secrets == {"admin_password"}
+
+
+def test_a_default_that_only_looks_made_up_is_taken(template):
+    inputs = {"a": {"type": "string", "default": "random(x)"}, "b": {"type": "string", "default": "use random(12)"}}
+    assert plan(parse(template(inputs=inputs)), {}).inputs == {"a": "random(x)", "b": "use random(12)"}
 
 
 def test_a_plan_does_not_show_secret_values_when_it_is_printed(template):
@@ -117,3 +159,9 @@ def test_a_volume_that_nothing_attaches_must_be_right_all_the_same(template, pro
     nodes = {"disk": {"type": "tosca.nodes.BlockStorage", "properties": {"size": {"get_input": "n"}}}}
     parsed = parse(template(inputs={"n": {"type": "string", "default": "much"}}, nodes=nodes))
     assert "wrong-type" in problems(plan, parsed, {}).values()
+
+
+def test_the_character_nul_is_in_no_input(template, problems):
+    parsed = parse(template(inputs={"a": {"type": "map", "entry_schema": {"type": "string"}}}))
+    for value in ({"k": "a\0b"}, {"a\0b": "v"}):
+        assert problems(plan, parsed, {"a": value}) == {"/inputs": "inputs-too-large"}

@@ -3,6 +3,8 @@
 import pytest
 
 from indaco_tosca import Output, outputs, parse, plan
+from indaco_tosca.evaluate import MAX_WORK
+from indaco_tosca.outcome import MAX_WORK_IN_ALL
 
 ATTRIBUTES = {
     "server": {
@@ -117,3 +119,66 @@ def test_what_lies_beside_a_credential_is_no_secret(template, value, is_secret) 
     found = resolve(template, value, attributes={"server": {**ATTRIBUTES["server"], "endpoint": endpoint}})
     assert found.secret is is_secret
     assert found.value is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"get_property": ["server", "os_users", "9" * 5000]},
+        {"get_attribute": ["server", "public_address", "9" * 5000]},
+        {"token": ["a,b", ",", "9" * 5000]},
+        {"token": ["a,b", ",", 2]},
+    ],
+)
+def test_an_index_beyond_the_end_is_null_however_long_it_is(value, template) -> None:
+    found = resolve(template, value, server={"properties": {"os_users": [{"os_user_name": "a"}]}})
+    assert found.value is None
+    assert "has no " in found.problem
+
+
+def test_an_index_of_thousands_of_digits_can_be_planned(template) -> None:
+    server = {"properties": {"instance_name": {"token": ["a,b", ",", "9" * 5000]}}}
+    assert [warning.code for warning in plan(parse(template(server=server)), {}).warnings][:1] == ["null-value"]
+
+
+def test_a_problem_does_not_show_a_secret_index(template) -> None:
+    inputs, given = {"pin_token": {}}, {"pin_token": "424242"}
+    value = {"token": ["a,b", ",", {"get_input": "pin_token"}]}
+    found = resolve(template, value, inputs=inputs, given=given)
+    assert (found.value, found.secret) == (None, True)
+    assert "424242" not in found.problem
+    app = {"type": "tosca.nodes.Database", "properties": {"name": value}}
+    made = plan(parse(template(inputs=inputs, nodes={"db": app})), given)
+    assert "null-value" in [warning.code for warning in made.warnings]
+    assert "424242" not in repr(made.warnings)
+
+
+@pytest.mark.parametrize("name", ["aws_secret_key", "registration_access_token", "admin_password", "private_key"])
+def test_an_attribute_with_the_name_of_a_secret_is_one(name, template) -> None:
+    attributes = {"server": {name: "hunter2", "result": {"tasks": [{name: "hunter2"}]}}}
+    kinds = {"my.Server": {"derived_from": "tosca.nodes.Compute", "attributes": {}}}
+    kinds["my.Server"]["attributes"] = {name: {"type": "string"}, "result": {"type": "map"}}
+    for words in ([name], ["result"], ["result", "tasks", 0, name]):
+        value = {"get_attribute": ["server", *words]}
+        found = resolve(template, value, server={"type": "my.Server"}, node_types=kinds, attributes=attributes)
+        assert found.secret, words
+        assert "hunter2" in str(found.value)
+
+
+def test_large_outputs_do_not_keep_others_from_being_resolved(template) -> None:
+    given = {"items": list(range(45_000))}
+    calls = MAX_WORK_IN_ALL // len(given["items"]) + 2
+    values = {f"o{number}": {"get_input": "items"} for number in range(calls)}
+    values["state"] = {"get_attribute": ["server", "state"]}
+    written = {name: {"value": value} for name, value in values.items()}
+    parsed = parse(template(inputs={"items": {"type": "list"}}, outputs=written))
+    found = outputs(plan(parsed, given), ATTRIBUTES)
+    whole = [name for name, output in found.items() if output.value == given["items"]]
+    assert MAX_WORK // len(given["items"]) < len(whole) < calls, "more than one budget, and yet not all"
+    assert found["state"].value == "started"
+
+
+def test_a_large_attribute_cannot_be_read_without_end(template) -> None:
+    attributes = {"server": {"tags": list(range(45_000))}}
+    found = resolve(template, [{"get_attribute": ["server", "tags"]}] * 100, attributes=attributes)
+    assert "take too long" in found.problem

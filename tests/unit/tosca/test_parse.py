@@ -1,9 +1,13 @@
 """What makes a template valid, and that everything wrong with it is told at once and in its place."""
 
+import json
+
 import pytest
 
 from indaco_tosca import parse
-from indaco_tosca.parser import MAX_NODE_TEMPLATES
+from indaco_tosca.parser import MAX_NODE_TEMPLATES, MAX_POLICIES
+
+SERVER = "/topology_template/node_templates/server"
 
 
 def test_a_template_tells_what_it_is_and_what_it_asks_for(template):
@@ -66,6 +70,19 @@ topology_template:
         ({"version": ["x"]}, "/tosca_definitions_version", "version-unsupported"),
         ({"version": None}, "", "version-missing"),
         ({"metadata": []}, "/metadata", "bad-structure"),
+        ({"policies": 7}, "/topology_template/policies", "bad-structure"),
+        ({"policies": ["p"]}, "/topology_template/policies/0", "bad-structure"),
+        ({"policies": [{"p": "Placement"}]}, "/topology_template/policies/0/p", "bad-structure"),
+        ({"policies": {"p": {"targets": "server"}}}, "/topology_template/policies/p/targets", "bad-structure"),
+        ({"policies": {"p": {"targets": [None]}}}, "/topology_template/policies/p/targets/0", "bad-structure"),
+        ({"policies": {"p": {"properties": ["a"]}}}, "/topology_template/policies/p/properties", "bad-structure"),
+        ({"groups": 5}, "/topology_template/groups", "bad-structure"),
+        ({"groups": {"g": "server"}}, "/topology_template/groups/g", "bad-structure"),
+        ({"repositories": ["x"]}, "/repositories", "bad-structure"),
+        ({"node_types": {"a.A": 5}}, "/node_types/a.A", "bad-structure"),
+        ({"node_types": {"a.A": {"derived_from": 5}}}, "/node_types/a.A/derived_from", "bad-structure"),
+        ({"node_types": {"a.A": {"properties": ["x"]}}}, "/node_types/a.A/properties", "bad-structure"),
+        ({"node_types": {"a.A": {"requirements": "x"}}}, "/node_types/a.A/requirements", "bad-structure"),
         ({"inputs": {"a": {"type": "colour"}}}, "/topology_template/inputs/a/type", "unknown-type"),
         ({"inputs": {"a": {"entry_schema": ""}}}, "/topology_template/inputs/a/type", "unknown-type"),
         ({"inputs": {"a": []}}, "/topology_template/inputs/a", "bad-structure"),
@@ -201,3 +218,172 @@ def test_types_whose_defaults_hold_each_other_are_refused(template, problems):
         ),
     )
     assert set(found.values()) == {"too-many-values"}
+
+
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [
+        ({"properties": "abc"}, "properties"),
+        ({"attributes": ["a"]}, "attributes"),
+        ({"metadata": 1}, "metadata"),
+        ({"artifacts": 5}, "artifacts"),
+        ({"artifacts": {"image": 5}}, "artifacts/image"),
+        ({"interfaces": 7}, "interfaces"),
+        ({"capabilities": [{"host": {"properties": {"num_cpus": 8}}}]}, "capabilities"),
+        ({"capabilities": {"host": {"properties": [{"num_cpus": 8}]}}}, "capabilities/host/properties"),
+        ({"requirements": "server"}, "requirements"),
+        ({"requirements": ["dependency"]}, "requirements/0"),
+        ({"requirements": [{"dependency": ["server"]}]}, "requirements/0/dependency"),
+        ({"requirements": [{"dependency": None}]}, "requirements/0/dependency"),
+        ({"requirements": {"dependency": {"node": ["server"]}}}, "requirements/dependency"),
+        (
+            {"requirements": [{"dependency": {"node": "other", "relationship": 5}}]},
+            "requirements/0/dependency/relationship",
+        ),
+        (
+            {"requirements": [{"dependency": {"relationship": {"properties": 5}}}]},
+            "requirements/0/dependency/relationship/properties",
+        ),
+    ],
+)
+def test_a_part_of_a_node_in_the_wrong_shape_is_refused_and_not_dropped(part, path, template, problems):
+    found = problems(parse, template(server=part, nodes={"other": {"type": "Compute"}}))
+    assert found == {f"{SERVER}/{path}": "bad-structure"}
+
+
+def test_the_message_about_a_wrong_shape_says_what_was_expected_and_how_to_write_it(template):
+    with pytest.raises(Exception, match="properties must be a map, not a text") as raised:
+        parse(template(server={"properties": "abc"}))
+    assert "name: value" in raised.value.problems[0].hint
+
+
+def test_a_part_with_nothing_in_it_is_none(template):
+    parts = ("properties", "attributes", "capabilities", "requirements", "artifacts", "interfaces", "metadata")
+    server = dict.fromkeys(parts)
+    capability = {"capabilities": {"host": None, "os": {"properties": None}}}
+    parsed = parse(
+        template(
+            server=server, nodes={"b": {"type": "Compute", **capability}}, policies=None, groups=None, metadata=None
+        )
+    )
+    assert parsed.nodes["server"].requirements == ()
+
+
+def test_a_name_that_yaml_reads_as_a_number_or_a_boolean_can_be_named():
+    parsed = parse("""\
+tosca_definitions_version: tosca_simple_yaml_1_3
+topology_template:
+  node_templates:
+    1: {type: Compute}
+    yes: {type: SoftwareComponent, requirements: [host: 1]}
+    007: {type: SoftwareComponent, requirements: [host: {node: 1}, dependency: yes]}
+  policies: [p: {type: tosca.policies.Placement, targets: [1, yes, 007]}]
+""")
+    edges = {(node.name, edge.target) for node in parsed.nodes.values() for edge in node.requirements}
+    assert edges == {("true", "1"), ("007", "1"), ("007", "true")}
+    assert parsed.policies[0].targets == ("1", "true", "007")
+
+
+def test_what_names_a_node_that_cannot_be_read_is_not_wrong_as_well(template, problems):
+    nodes = {"s": 5, "other": {"type": "Compute", "requirements": [{"dependency": "s"}]}}
+    policies = [{"p": {"type": "tosca.policies.Placement", "targets": ["s"]}}]
+    outputs = {"o": {"value": {"get_attribute": ["s", "public_address"]}}}
+    found = problems(parse, template(nodes=nodes, policies=policies, outputs=outputs))
+    assert found == {"/topology_template/node_templates/s": "bad-structure"}
+
+
+def test_too_many_nodes_are_one_problem_whatever_names_them(template, problems):
+    nodes = {f"n{number}": {"type": "Compute"} for number in range(MAX_NODE_TEMPLATES)}
+    outputs = {"o": {"value": {"get_attribute": ["n0", "public_address"]}}}
+    found = problems(parse, template(nodes=nodes, outputs=outputs))
+    assert found == {"/topology_template/node_templates": "too-many-nodes"}
+
+
+def test_a_topology_has_a_bounded_number_of_policies(template, problems):
+    policies = [{f"p{number}": {"type": "tosca.policies.Placement"}} for number in range(MAX_POLICIES + 1)]
+    assert len(parse(template(policies=policies[1:])).policies) == MAX_POLICIES
+    assert problems(parse, template(policies=policies)) == {"/topology_template/policies": "too-many-policies"}
+
+
+def test_too_long_a_chain_of_types_is_not_called_a_cycle(template):
+    types = {f"a.T{number}": {"derived_from": f"a.T{number + 1}"} for number in range(40)} | {"a.T40": {}}
+    with pytest.raises(Exception, match=r"'a\.T0' derives from too many others") as raised:
+        parse(template(node_types=types))
+    assert all("itself" not in problem.message for problem in raised.value.problems)
+
+
+def test_of_types_that_derive_from_each_other_the_one_is_named_that_does(template):
+    kinds = {"a.C": {"derived_from": "a.D"}, "a.D": {"derived_from": "a.C"}}
+    node_types = {"a.N": {"derived_from": "tosca.nodes.Root", "capabilities": {"c": "a.C"}}}
+    with pytest.raises(Exception, match=r"a\.C") as raised:
+        parse(template(capability_types=kinds, node_types=node_types, nodes={"n": {"type": "a.N"}}))
+    messages = {problem.path: problem.message for problem in raised.value.problems}
+    message = messages["/topology_template/node_templates/n/type"]
+    assert message == "the type 'a.C' derives from itself: a.C -> a.D -> a.C"
+
+
+def attached(relationship, **rest):
+    requirement = {"local_storage": {"node": "disk", "relationship": relationship}}
+    disk = {"type": "tosca.nodes.BlockStorage", "properties": {"size": "1 GB"}}
+    return {"server": {"requirements": [requirement]}, "nodes": {"disk": disk}, **rest}
+
+
+@pytest.mark.parametrize(
+    ("relationship", "path", "code"),
+    [
+        ("AttachesToo", "", "unknown-type"),
+        ({"type": "AttachesToo", "properties": {"location": "/data"}}, "/type", "unknown-type"),
+        ({"type": "AttachesTo", "properties": {"locatoin": "/data"}}, "/properties/locatoin", "unknown-property"),
+        ({"properties": {"locatoin": "/data"}}, "/properties/locatoin", "unknown-property"),
+    ],
+)
+def test_a_relationship_that_no_type_describes_is_refused(relationship, path, code, template, problems):
+    place = f"{SERVER}/requirements/0/local_storage/relationship{path}"
+    assert problems(parse, template(**attached(relationship))) == {place: code}
+
+
+def test_a_relationship_type_may_be_in_an_import_that_is_not_here(template):
+    parsed = parse(template(**attached({"type": "AttachesToo"}, imports=["indigo.yaml", "https://example.org/t.yaml"])))
+    assert [problem.code for problem in parsed.warnings] == ["import-unresolved", "unknown-type"]
+
+
+def test_relationship_templates_are_read_and_checked(template, problems):
+    def with_templates(templates):
+        content = json.loads(template(**attached("r")))
+        content["topology_template"]["relationship_templates"] = templates
+        return json.dumps(content)
+
+    good = {"r": {"type": "AttachesTo", "properties": {"location": "/data"}}}
+    edge = parse(with_templates(good)).nodes["server"].requirements[0]
+    assert (edge.relationship, edge.properties) == ("tosca.relationships.AttachesTo", {"location": "/data"})
+    bad = {"r": 5, "s": {"type": "AttachesToo"}, "t": {"type": "AttachesTo", "properties": {"x": 1}}}
+    above = "/topology_template/relationship_templates"
+    assert problems(parse, with_templates(bad)) == {
+        f"{above}/r": "bad-structure",
+        f"{above}/s/type": "unknown-type",
+        f"{above}/t/properties/x": "unknown-property",
+    }
+
+
+def test_a_requirement_is_met_only_by_a_node_of_its_type_or_with_its_capability(template, problems):
+    place = f"{SERVER}/requirements/0/local_storage"
+    machine = template(server={"requirements": [{"local_storage": "t"}]}, nodes={"t": {"type": "Compute"}})
+    assert problems(parse, machine) == {place: "wrong-target"}
+    types = {"a.Disk": {"capabilities": {"attachment": "tosca.capabilities.Attachment"}}}
+    disk = template(
+        node_types=types, server={"requirements": [{"local_storage": "t"}]}, nodes={"t": {"type": "a.Disk"}}
+    )
+    assert parse(disk).warnings == ()
+
+
+def test_software_on_software_that_asks_for_a_machine_is_a_warning(template):
+    nodes = {
+        "a": {"type": "SoftwareComponent", "requirements": [{"host": "server"}]},
+        "b": {"type": "SoftwareComponent", "requirements": [{"host": "a"}]},
+    }
+    assert [problem.code for problem in parse(template(nodes=nodes)).warnings] == ["wrong-target"]
+
+
+def test_a_key_of_a_requirement_that_has_no_meaning_is_a_warning(template):
+    parsed = parse(template(server={"requirements": [{"dependency": {"nod": "server"}}]}))
+    assert [(problem.code, problem.path[-4:]) for problem in parsed.warnings] == [("unknown-key", "/nod")]

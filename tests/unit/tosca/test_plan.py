@@ -339,3 +339,47 @@ def test_a_function_is_a_container_whose_memory_may_be_in_kubernetes_units(memor
     text = template(nodes=nodes, imports=["custom_types.yaml"])
     made = {node.name: node for node in plan(parse(text), {}).nodes}
     assert (made["f"].kind, made["f"].memory_bytes, made["f"].public_ip) == ("container", amount, True)
+
+
+def test_what_is_told_by_another_node_of_the_machine_counts_too(template):
+    """A property that another one refers to, and that reads an attribute."""
+    config = {
+        "type": "tosca.nodes.indaco.Script", "requirements": [{"host": "server"}],
+        "properties": {"script": "true", "environment": {"A": {"get_attribute": ["other", "private_address", 0]}}},
+    }  # fmt: skip
+    worker = {
+        "type": "tosca.nodes.indaco.Script", "requirements": [{"host": "worker"}],
+        "properties": {"script": "true", "environment": {"get_property": ["config", "environment"]}},
+    }  # fmt: skip
+    machines = {name: {"type": "tosca.nodes.indigo.Compute"} for name in ("other", "worker")}
+    made = {
+        node.name: node
+        for node in plan(parse(template(nodes={**machines, "config": config, "join": worker})), {}).nodes
+    }
+    assert (made["worker"].is_late, made["worker"].dependencies) == (True, ("other",))
+
+
+def test_a_machine_cannot_be_told_of_one_that_there_is_none_of(template, problems):
+    none = {"type": "tosca.nodes.indigo.Compute", "capabilities": {"scalable": {"properties": {"count": 0}}}}
+    nodes = {"none": none, "join": told_of("server", "none")}
+    assert "boot-without" in problems(plan, parse(template(nodes=nodes)), {}).values()
+
+
+@pytest.mark.parametrize("host", [{"num_cpus": 10**27}, {"mem_size": "999999999 TB"}, {"num_gpus": 10**6}])
+def test_amounts_that_no_machine_has_are_refused(host, template, problems):
+    parsed = parse(template(server={"capabilities": {"host": {"properties": host}}}))
+    assert set(problems(plan, parsed, {}).values()) == {"too-large"}
+
+
+def test_a_policy_for_some_nodes_is_said_to_count_for_all(template):
+    policies = [
+        {"here": {"type": "tosca.policies.indigo.SlaPlacement", "properties": {"sla_id": "s"}, "targets": ["server"]}}
+    ]
+    made = plan(parse(template(nodes={"b": {"type": "tosca.nodes.indigo.Compute"}}, policies=policies)), {})
+    assert made.placement == PlacementHint("s")
+    assert "placement-of-all" in {problem.code for problem in made.warnings}
+
+
+def test_a_policy_must_have_values_of_its_type(template, problems):
+    policies = [{"here": {"type": "tosca.policies.indigo.SlaPlacement", "properties": {"sla_id": ["a"]}}}]
+    assert "wrong-type" in problems(plan, parse(template(policies=policies)), {}).values()

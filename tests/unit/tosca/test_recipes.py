@@ -1,5 +1,6 @@
 """The first boot of a machine: what the script does, and that values cannot become commands."""
 
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from indaco_tosca import TemplateError, first_boot, parse, plan
 from indaco_tosca.model import Configurator, Software, Volume
 from indaco_tosca.recipes import render, script
+from indaco_tosca.recipes.components import _dotenv
 
 HOSTED = {"requirements": [{"host": "server"}]}
 # What a user may type, with what shells take for their own more often than chance would have it; no surrogates, no zero byte.
@@ -41,6 +43,7 @@ def run(script, folder, answers=None):
         )
         command.chmod(0o755)
     prepared = script.replace("/opt/", f"{folder}/opt/").replace("/etc/fstab", f"{folder}/fstab")
+    prepared = prepared.replace("/etc/systemd/", f"{folder}/").replace("[ -d /run/systemd/system ]", "false")
     subprocess.run(
         ["/bin/sh", "-c", prepared], check=True, env={"PATH": f"{commands}:/usr/bin:/bin"}, cwd=folder, timeout=30
     )
@@ -315,3 +318,95 @@ def test_an_attribute_cannot_become_a_command_either(template, tmp_path):
         first_boot(made, made.nodes[1], {"server": {"private_address": ["$(touch escaped)'; touch escaped"]}}), tmp_path
     )
     assert not list(tmp_path.rglob("escaped"))
+
+
+@pytest.mark.parametrize(
+    ("secret", "given"),
+    [
+        ({"key": {"get_input": "db_password"}, "value": "x"}, "my secret pass!"),
+        ({"PASS": {"get_input": "db_password"}}, "my secret\npass!"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_variable_does_not_show_it(secret, given, template) -> None:
+    properties = {"project_name": "p", "compose_file": "services: {}\n", "secret_variables": secret}
+    node = {"type": "tosca.nodes.indaco.DockerCompose", "properties": properties, **HOSTED}
+    parsed = parse(template(nodes={"app": node}, inputs={"db_password": {}}))
+    with pytest.raises(TemplateError) as raised:
+        plan(parsed, {"db_password": given})
+    (problem,) = raised.value.problems
+    assert problem.path.endswith("/secret_variables")
+    assert "secret pass" not in repr(raised.value.problems)
+
+
+def test_each_kind_of_variable_is_refused_under_its_own_name(template, problems) -> None:
+    for name in ("environment_variables", "secret_variables"):
+        wrong = {"not a name": "x"}
+        given = {name: [wrong] if name == "environment_variables" else wrong}
+        properties = {"project_name": "p", "compose_file": "services: {}\n", **given}
+        node = {"type": "tosca.nodes.indaco.DockerCompose", "properties": properties, **HOSTED}
+        found = problems(plan, parse(template(nodes={"app": node})), {})
+        assert found == {f"/topology_template/node_templates/app/properties/{name}": "bad-property"}
+
+
+KEY = f"ssh-ed25519 {'A' * 40}"
+
+
+def machine_with(template, *users):
+    return plan(parse(template(server={"properties": {"os_users": list(users)}})), {}).nodes[0].user_data
+
+
+def test_accounts_after_the_first_are_made_with_their_own_keys_and_sudo_only_where_it_is_asked_for(template, tmp_path):
+    first = {"os_user_name": "ada", "os_user_ssh_public_key": KEY}
+    bob = {"os_user_name": "bob", "os_user_ssh_public_key": f"{KEY} bob's", "os_user_add_to_sudoers": True}
+    eve = {"os_user_name": "eve"}
+    assert machine_with(template, first) == ""
+    made = machine_with(template, first, bob, eve)
+    home = {"getent": f'printf "%s:x:1:1::{tmp_path}/%s:/bin/sh" "$2" "$2"', "id": "exit 1"}
+    calls = run(
+        made.replace("/etc/sudoers.d", str(tmp_path)),
+        tmp_path,
+        {**home, "useradd": "", "chown": "", "install": f"mkdir -p {tmp_path}/bob/.ssh"},
+    )
+    assert [call[-1] for call in calls if call[0] == "useradd"] == ["bob", "eve"]
+    assert (tmp_path / "bob/.ssh/authorized_keys").read_text() == f"{KEY} bob's\n"
+    assert (tmp_path / "90-bob").read_text() == "bob ALL=(ALL) NOPASSWD:ALL\n"
+    assert not (tmp_path / "90-eve").exists()
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"os_user_name": "root; id"},
+        {"os_user_name": "bob\n"},
+        {"os_user_name": "a" * 33},
+        {"os_user_name": "bob", "os_user_ssh_public_key": f"{KEY}\ncommand=x"},
+    ],
+)
+def test_what_cannot_be_an_account_is_refused_when_it_is_planned(user, template, problems):
+    parsed = parse(template(server={"properties": {"os_users": [user]}}))
+    assert "bad-property" in problems(plan, parsed, {}).values()
+
+
+@pytest.mark.parametrize("value", ["ab\\", "it's", "a\\'b", 'say "x"', "$HOME", "back\\slash $x"])
+def test_a_variable_of_compose_never_ends_with_a_quote_after_a_backslash(value):
+    written = _dotenv(value)
+    assert written[0] == written[-1]
+    body = written[1:-1]
+    if written[0] == "'":
+        assert body == value
+        assert "\\" not in body
+    else:
+        assert re.sub(r"\\(.)", r"\1", body) == value
+        assert not re.search(r"(?<!\\)(\\\\)*\\$", body)
+
+
+def test_only_root_of_the_machine_reaches_the_metadata_service(template, tmp_path):
+    script = user_data(template, "indaco.Script", {"script": "true"})
+    rules = {"iptables": f'echo "$*" >>{tmp_path}/asked; case "$*" in *-C*) exit 1 ;; esac'}
+    run(script, tmp_path, rules)
+    service = "--destination 169.254.169.254 --protocol tcp --dport 80"
+    made = [line for line in (tmp_path / "asked").read_text().splitlines() if " -I " in line]
+    assert made == [
+        f"-w -t raw -I PREROUTING {service} --jump DROP",
+        f"-w -t filter -I OUTPUT {service} -m owner ! --uid-owner 0 --jump REJECT",
+    ]

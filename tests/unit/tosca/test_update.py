@@ -388,3 +388,32 @@ def test_law_a_change_leads_from_what_is_to_what_is_wanted(before, after, existi
 def test_law_totals_go_back_as_they_came(before, after):
     there, back = change(before, after).totals, change(after, before).totals
     assert there == {name: -amount for name, amount in back.items()}
+
+
+def test_another_role_or_operation_is_for_a_configurator():
+    def app(role, words):
+        operation = {"implementation": "app.yml", "inputs": {"words": words}}
+        return {
+            "type": "tosca.nodes.SoftwareComponent", "requirements": [{"host": "server"}],
+            "artifacts": {"role": {"file": role, "type": "tosca.artifacts.Root"}}, "interfaces": {"Standard": {"configure": operation}},
+        }  # fmt: skip
+
+    before = made({"server": machine(), "app": app("a", "x")})
+    node = only(change(before, made({"server": machine(), "app": app("b", "y")})))
+    assert (node.action, node.needs_configurator) == (Action.RECONFIGURE, True)
+    assert [difference.why for difference in node.differences] == [
+        "app: artifacts: changed",
+        "app: interfaces: changed",
+    ]
+    assert change(before, made({"server": machine(), "app": app("a", "x")})).is_empty
+
+
+def test_another_network_is_another_machine():
+    def bound(cidr):
+        port = {"type": "tosca.nodes.network.Port", "requirements": [{"binding": "server"}, {"link": "net"}]}
+        net = {"type": "tosca.nodes.network.Network", "properties": {"cidr": cidr}}
+        return made({"server": machine(), "port": port, "net": net})
+
+    node = only(change(bound("10.0.0.0/24"), bound("10.0.1.0/24")))
+    assert (node.action, node.differences[0].why) == (Action.REPLACE, "net: changed")
+    assert change(bound("10.0.0.0/24"), bound("10.0.0.0/24")).is_empty

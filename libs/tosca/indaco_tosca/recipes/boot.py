@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from indaco_tosca.evaluate import Attributes, Evaluator, unknown_in
@@ -14,7 +14,13 @@ from indaco_tosca.report import Report
 from indaco_tosca.resolved import NODES, Resolver
 
 
-def user_data(machine: str, software: Iterable[Software], volumes: tuple[Volume, ...], resolver: Resolver) -> str:
+def user_data(
+    machine: str,
+    software: Iterable[Software],
+    volumes: tuple[Volume, ...],
+    users: Sequence[Mapping[str, object]],
+    resolver: Resolver,
+) -> str:
     """Return the script of a machine, or nothing as long as a value in it is not known.
 
     What software cannot be installed with goes to the resolver's report.
@@ -23,7 +29,7 @@ def user_data(machine: str, software: Iterable[Software], volumes: tuple[Volume,
     known = [component for component in native if not unknown_in(component.properties)]
     parts = [_part(component, volumes, resolver) for component in known]
     try:
-        whole = script(parts, volumes)
+        whole = script(parts, volumes, users)
     except RecipeError as error:
         resolver.report.error("bad-property", (*NODES, machine), f"{error.name}: {error}")
         return ""
@@ -47,7 +53,7 @@ def first_boot(plan: Plan, node: PlanNode, attributes: Attributes) -> str:
         if component.is_native and unknown_in(component.properties):
             path = (*NODES, component.node, "properties")
             report.error("value-not-known", path, "a value that the machine is told at its first boot is not known")
-    result = user_data(node.name, software, node.volumes, resolver)
+    result = user_data(node.name, software, node.volumes, node.users, resolver)
     report.raise_errors()
     return result
 

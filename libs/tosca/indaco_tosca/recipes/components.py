@@ -128,10 +128,13 @@ def _words(command: str) -> list[str]:
 
 
 def _dotenv(value: str) -> str:
-    """Return a value as the .env file of compose has it, with nothing in it interpolated."""
+    """Return a value as the .env file of compose has it, with nothing in it interpolated.
+
+    Compose takes a quote after a backslash for no end, within single quotes too: a value with one is put into double quotes.
+    """
     if re.fullmatch(r"[A-Za-z0-9_./:@,+=-]*", value):
         return value
-    if "'" not in value:
+    if "'" not in value and "\\" not in value:
         return f"'{value}'"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return f'"{escaped}"'

@@ -42,6 +42,30 @@ retry() {
     sleep 5
   done
 }
+# no_metadata: only root of the machine itself reaches the metadata service, which tells the secrets of the first boot; not the
+# people on it, and not containers or pods. Now and at every boot; nothing is installed for it.
+no_metadata() {
+  mkdir -p /opt/indaco
+  cat >/opt/indaco/no-metadata <<'END'
+#!/bin/sh
+command -v iptables >/dev/null 2>&1 || exit 0
+rule() {
+  table="$1"
+  shift
+  iptables -w -t "$table" -C "$@" 2>/dev/null || iptables -w -t "$table" -I "$@" || true
+}
+service='--destination 169.254.169.254 --protocol tcp --dport 80'
+rule raw PREROUTING $service --jump DROP
+rule filter OUTPUT $service -m owner ! --uid-owner 0 --jump REJECT
+END
+  chmod 0755 /opt/indaco/no-metadata
+  /opt/indaco/no-metadata
+  if [ -d /run/systemd/system ]; then
+    printf '%s\\n' '[Unit]' 'Before=docker.service k3s.service' '[Service]' Type=oneshot ExecStart=/opt/indaco/no-metadata \
+      '[Install]' WantedBy=multi-user.target >/etc/systemd/system/no-metadata.service
+    systemctl enable no-metadata || true
+  fi
+}
 unused_disk() {
   lsblk --bytes --nodeps --noheadings --list --paths --output SIZE,NAME,TYPE | sort -n | while read -r size name kind; do
     if [ "$kind" = disk ] && [ "$size" -ge "$1" ] && found=$(wipefs "$name" 2>/dev/null) && [ -z "$found" ]; then
@@ -87,6 +111,7 @@ engine() {
   command -v docker >/dev/null 2>&1 || install_engine
   if command -v systemctl >/dev/null 2>&1; then systemctl enable --now docker || true; fi
   retry 12 docker info >/dev/null 2>&1 || { echo 'the container engine does not start' >&2; return 1; }
+  no_metadata # again: the engine brings iptables
 }
 compose() { if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi; }
 """
@@ -116,19 +141,24 @@ def write(path: str, content: str, mode: str = "0600") -> str:
 def environment(properties: Mapping[str, object]) -> dict[str, str]:
     """Return the variables of a compose project, each of one line, as its .env file holds them.
 
-    ``environment_variables`` is a map, or a list of maps, each NAME: value or {key: NAME, value: value}.
-    Raises: RecipeError.
+    ``environment_variables`` and, which count more, ``secret_variables`` are each a map, or a list of maps, NAME: value
+    or {key: NAME, value: value}.
+    Raises: RecipeError, named like the property that is wrong: only so does it tell nothing of a secret.
     """
-    raw = properties.get("environment_variables")
+    return _lines(properties, "environment_variables") | _lines(properties, "secret_variables")
+
+
+def _lines(properties: Mapping[str, object], name: str) -> dict[str, str]:
+    raw = properties.get(name)
     found: dict[str, str] = {}
-    for item in [*([raw] if isinstance(raw, dict) else as_list(raw)), properties.get("secret_variables")]:
+    for item in [raw] if isinstance(raw, dict) else as_list(raw):
         pairs = as_map(item)
         if pairs.keys() == {"key", "value"}:
             pairs = {source_text(pairs["key"]): pairs["value"]}
-        found |= variables(pairs.items(), "environment_variables")
+        found |= variables(pairs.items(), name)
     for key, text in found.items():
         if "\n" in text:
-            raise RecipeError("environment_variables", f"the variable {key!r} must be a single line")
+            raise RecipeError(name, f"the variable {key!r} must be a single line")
     return found
 
 

@@ -1,13 +1,15 @@
-"""The whole script of a first boot: first the volumes, then the software, which may keep its data on them."""
+"""The whole script of a first boot: the volumes, the accounts, then the software, which may keep its data on the former."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
 from indaco_tosca.model import Volume
+from indaco_tosca.recipes.accounts import accounts
 from indaco_tosca.recipes.shell import FUNCTIONS, RecipeError
 
 _FOLDER = re.compile(r"(/[A-Za-z0-9_.-]{1,64}){1,8}/?")
@@ -15,14 +17,15 @@ _FILE_SYSTEMS: Final = frozenset({"ext3", "ext4", "xfs"})
 _SERIAL: Final = 20  # characters of a volume's id that its disk shows
 
 
-def script(parts: list[str], volumes: tuple[Volume, ...] = ()) -> str:
-    """Return a whole script, or nothing for no parts and no volume to mount.
+def script(parts: list[str], volumes: tuple[Volume, ...] = (), users: Sequence[Mapping[str, object]] = ()) -> str:
+    """Return a whole script, or nothing for no parts, no volume to mount and no account to make.
 
     A volume without a mount point is left alone, and so is one from a snapshot: its disk cannot be told from others.
-    Raises: RecipeError, named ``location`` or ``fs_type``.
+    Raises: RecipeError, named ``location``, ``fs_type`` or ``os_users``.
     """
     mounts = [_mounted(volume) for volume in volumes if volume.mount and not volume.snapshot_id]
-    return FUNCTIONS + "".join([*mounts, *parts]) if mounts or parts else ""
+    made = "".join([*mounts, accounts(users), *parts])
+    return f"{FUNCTIONS}no_metadata\n{made}" if made else ""
 
 
 def _mounted(volume: Volume) -> str:

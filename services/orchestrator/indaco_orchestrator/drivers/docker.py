@@ -39,6 +39,7 @@ _BANNER_TIMEOUT_S: Final = 1.0
 _SSH_PORT: Final = 22
 _TWIN_WAIT_S: Final = 6.0  # for a container that another call is making; a busy engine takes seconds
 _TWIN_STEP_S: Final = 0.05
+_IMAGE_LABEL: Final = "dev.indaco.vm-image"  # of the images that deploy/docker makes, and of those made from them
 _UNSTARTED_AFTER: Final = timedelta(
     seconds=5
 )  # since when a container that was made and not started is taken for forgotten
@@ -96,13 +97,16 @@ class DockerDriver:
     async def find(self, key: NodeKey, credential: Credential) -> ResourceId | None:  # noqa: ARG002
         async with self._engine.deadline():
             found = await self._look(key)
+            if found is None and self._options.engine == "shared":
+                await self._siblings.remove_of(key)
             return None if found is None else ResourceId(found["Id"])
 
     async def describe(self, id: ResourceId, credential: Credential) -> ResourceState:  # noqa: ARG002
-        """Return the container's state; finishes a creation that was cut short between making and starting it."""
+        """Return the container's state; finishes a creation that was cut short between making and starting it, and the end of what is gone."""
         async with self._engine.deadline():
             papers = await self._engine.read(_path(id, "json"))
             if papers is None:
+                await self._siblings.remove(id)
                 self._forget(id)
                 return ResourceState(id, Phase.ABSENT)
             if docker_container.has_failed(papers):
@@ -114,14 +118,17 @@ class DockerDriver:
             return docker_container.state_of(papers, is_answering=is_answering)
 
     async def delete(self, id: ResourceId, credential: Credential) -> None:  # noqa: ARG002
+        """Remove what the machine had made, then the machine: as long as it is there, whoever looks for it knows that there is work left."""
         async with self._engine.deadline():
             had_siblings = await self._siblings.remove(id)
+            if had_siblings:
+                await self._siblings.remove(id)  # the engine may have been making one for the mediator as that went
             # 409: another call is removing it
             status, _ = await self._engine.ask(
                 "DELETE", _path(id), query={"force": "1", "v": "1"}, accept=(204, 404, 409)
             )
             if had_siblings:
-                await self._siblings.remove(id)  # the engine may have been making one for the mediator as that went
+                await self._siblings.remove(id)  # and may have taken its time; what is left even so, `find` removes
         self._forget(id)
         if status == 204:  # noqa: PLR2004 - HTTP
             log.info("machine.deleted", resource_id=id)
@@ -153,6 +160,8 @@ class DockerDriver:
         if not image:
             raise SpecRejected("the container has no image")
         is_mediated = is_machine and self._options.engine == "shared"
+        if is_mediated and image != self._options.image:
+            await self._check_image(image)
         body = docker_container.container_body(key, spec, image, is_mediated=is_mediated)
         await self._check_room(docker_container.needed(spec))
         query = {"name": docker_container.container_name(key)}
@@ -164,6 +173,15 @@ class DockerDriver:
         id = json.loads(content)["Id"]
         log.info("machine.created", resource_id=id, node=key.node, deployment_id=key.deployment)
         return {"Id": id, "State": "created"}
+
+    async def _check_image(self, image: str) -> None:
+        """Raise SpecRejected for an image that is not made for a shared engine. It guards no secret: anybody can write a label."""
+        papers = await self._engine.read(f"/images/{quote(image, safe='')}/json")
+        if not (((papers or {}).get("Config") or {}).get("Labels") or {}).get(_IMAGE_LABEL):
+            raise SpecRejected(
+                f"the image {image[:100]!r} is not on the Docker host with the label {_IMAGE_LABEL}, as a machine needs where the engine is "
+                f"shared; name none, {self._options.image}, or an image made from that"
+            )
 
     async def _start(self, id: ResourceId) -> bool:
         """Start the container; return False if it is gone. One that never can start is removed: nothing is left of a refusal."""
@@ -201,16 +219,17 @@ class DockerDriver:
         return id in self._answered
 
     async def _is_mediated(self, papers: Mapping[str, Any]) -> bool:
-        """Return True once the machine has the mediator that it was promised, if any."""
-        id, started_at = ResourceId(papers["Id"]), papers["State"]["StartedAt"]
-        if docker_container.is_mediated(papers) and self._mediated.get(id) != started_at:
+        """Return True once the machine has the mediator that it was promised, if any. A volume in its image promises nothing."""
+        id, started_at = ResourceId(papers["Id"]), str(papers["State"]["StartedAt"])
+        if self._options.engine != "shared" or not docker_container.is_mediated(papers):
+            return True
+        if self._mediated.get(id) != started_at:
             try:
-                if await self._siblings.mediate(id, started_at):
+                if await self._siblings.mediate(papers):
                     self._mediated[id] = started_at
             except (NoCapacity, SpecRejected, CredentialRejected) as error:
                 log.warning("machine.unmediated", resource_id=id, reason=error.detail)
-            return id in self._mediated
-        return True
+        return self._mediated.get(id) == started_at
 
     def _forget(self, id: ResourceId) -> None:
         self._answered.discard(id)

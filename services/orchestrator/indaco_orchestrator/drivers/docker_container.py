@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from indaco_common.errors import NoCapacity, SpecRejected
 from indaco_common.units import ResourceVector
+from indaco_orchestrator.drivers.docker_engine import without_values
 from indaco_orchestrator.drivers.port import NodeKey, NodeSpec, Phase, ResourceId, ResourceState, UsageSample
 
 LOOPBACK: Final = "127.0.0.1"
@@ -17,7 +18,8 @@ SHARED_FOLDER: Final = "/data"  # what a machine may share with its containers
 CONTAINER: Final = "container"  # the kind of a node that is no machine
 KEY_LABEL: Final = "indaco.key"
 KIND_LABEL: Final = "indaco.kind"  # of what is no machine
-MACHINE_LABEL: Final = "indaco.machine"  # of what a machine's mediator made: the machine's id
+MACHINE_LABEL: Final = "indaco.machine"  # of the mediator of a machine and what it made: the machine's id
+MACHINE_KEY_LABEL: Final = "indaco.machine-key"  # of the same: the machine's key
 CPU_LABEL: Final = "indaco.cpu-milli"
 MEMORY_LABEL: Final = "indaco.memory-mib"
 MIB: Final = 1024 * 1024
@@ -28,8 +30,8 @@ _MAX_PROCESSES: Final = 1024
 _MAX_USER_DATA_BYTES: Final = 64 * 1024  # as on most clouds; the kernel takes 128 KiB in one variable
 _MAX_RESTARTS: Final = 3  # in a machine's life, before a short run counts as failure
 _SHORT_RUN: Final = timedelta(seconds=10)  # the engine itself takes a longer one for a success
-_VARIABLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,254}$")
-_USER: Final = re.compile(r"^[a-z_][a-z0-9_-]{0,31}$")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
+_USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _FRACTION: Final = re.compile(r"\.(\d{1,6})\d*")
 
 
@@ -79,6 +81,7 @@ def container_body(key: NodeKey, spec: NodeSpec, image: str, *, is_mediated: boo
     if spec.kind == CONTAINER:
         body["HostConfig"]["SecurityOpt"] = ["no-new-privileges"]
     if spec.command:
+        _check_texts({"the command": "".join(spec.command)})
         body["Cmd"] = list(spec.command)
     return body
 
@@ -101,7 +104,7 @@ def state_of(papers: Mapping[str, Any], *, is_answering: bool, last_line: str = 
 
 def is_machine(papers: Mapping[str, Any]) -> bool:
     """Return False for a node that is a container by its template: nobody logs in there."""
-    return KIND_LABEL not in papers["Config"]["Labels"]
+    return not papers["Config"]["Labels"].get(KIND_LABEL)
 
 
 def is_mediated(papers: Mapping[str, Any]) -> bool:
@@ -172,7 +175,7 @@ def moment(text: str) -> datetime | None:
 def _phase(papers: Mapping[str, Any], *, is_answering: bool, last_line: str) -> tuple[Phase, str]:
     state = papers["State"]
     if has_failed(papers):
-        return Phase.FAILED, last_line or str(state.get("Error") or f"ended with status {state.get('ExitCode')}")[:200]
+        return Phase.FAILED, last_line or _error_of(state)[:200]
     match state["Status"]:
         case "running" if is_answering:
             return Phase.RUNNING, ""
@@ -184,41 +187,52 @@ def _phase(papers: Mapping[str, Any], *, is_answering: bool, last_line: str) -> 
             return Phase.STOPPED, f"{status} in the engine"
 
 
+def _error_of(state: Mapping[str, Any]) -> str:
+    return without_values(state.get("Error") or f"ended with status {state.get('ExitCode')}")
+
+
 def _environment(spec: NodeSpec) -> list[str]:
-    if not _USER.match(spec.user):
+    if not _USER.fullmatch(spec.user):
         raise SpecRejected(f"{spec.user!r} cannot be the name of an account")
     if len(spec.user_data.encode()) > _MAX_USER_DATA_BYTES:
         raise SpecRejected(f"the user data is larger than {_MAX_USER_DATA_BYTES} bytes")
+    _check_texts({"an SSH key": "".join(spec.ssh_keys), "the user data": spec.user_data})
     values = {"SSH_USER": spec.user, "SSH_KEY": "\n".join(spec.ssh_keys), "USER_DATA": spec.user_data}
     return [f"{name}={value}" for name, value in values.items() if value]
 
 
 def _variables(spec: NodeSpec) -> list[str]:
     """Return the environment of a container. Raises SpecRejected."""
-    wrong = [name[:60] for name in spec.environment if not _VARIABLE.match(name)]
+    wrong = [name[:60] for name in spec.environment if not _VARIABLE.fullmatch(name)]
     if wrong:
         raise SpecRejected(f"{wrong[0]!r} cannot be the name of a variable")
+    _check_texts({f"the variable {name}": value for name, value in spec.environment.items()})
     variables = [f"{name}={value}" for name, value in spec.environment.items()]
     if sum(len(variable.encode()) for variable in variables) > _MAX_USER_DATA_BYTES:
         raise SpecRejected(f"the environment is larger than {_MAX_USER_DATA_BYTES} bytes")
     return variables
 
 
+def _check_texts(texts: Mapping[str, str]) -> None:
+    """Raise SpecRejected for a text that no process can be given; it is not shown, since it may be a secret."""
+    for name, text in texts.items():
+        if "\0" in text:
+            raise SpecRejected(f"{name} has a NUL character, which no process can be given; take it out")
+
+
 def _labels(key: NodeKey, spec: NodeSpec, needs: ResourceVector) -> dict[str, str]:
     # A container has its image's labels too, which are of anybody's making: so every one that counts is set.
-    kind = {KIND_LABEL: CONTAINER, MACHINE_LABEL: ""} if spec.kind == CONTAINER else {}
-    return (
-        {f"indaco.tag.{name}": value for name, value in spec.tags.items()}
-        | kind
-        | {
-            KEY_LABEL: str(key),
-            "indaco.deployment": key.deployment,
-            "indaco.attempt": str(key.attempt),
-            "indaco.node": key.node,
-            CPU_LABEL: str(needs["cpu_milli"]),
-            MEMORY_LABEL: str(needs["memory_mib"]),
-        }
-    )
+    return {f"indaco.tag.{name}": value for name, value in spec.tags.items()} | {
+        KEY_LABEL: str(key),
+        KIND_LABEL: CONTAINER if spec.kind == CONTAINER else "",
+        MACHINE_LABEL: "",
+        MACHINE_KEY_LABEL: "",
+        "indaco.deployment": key.deployment,
+        "indaco.attempt": str(key.attempt),
+        "indaco.node": key.node,
+        CPU_LABEL: str(needs["cpu_milli"]),
+        MEMORY_LABEL: str(needs["memory_mib"]),
+    }
 
 
 def _published(spec: NodeSpec) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
@@ -26,6 +27,7 @@ _NO_ROOM: Final = (
     "all ports are allocated",
 )
 _UNRUNNABLE: Final = ("executable file not found", "exec format error", "no such file or directory")
+_OF_A_VARIABLE: Final = re.compile(r"""environment variable|["'`][A-Za-z_][\w.-]*=""", re.IGNORECASE)
 
 
 class EngineOptions(pydantic.BaseModel):
@@ -113,7 +115,8 @@ class Engine:
 
 def refusal(status: int, message: str) -> IndacoError:
     """Return the error that an engine's answer means for the core."""
-    text, detail = message.lower(), f"Docker: {message[:300]}"
+    shown = without_values(message)
+    text, detail = shown.lower(), f"Docker: {shown[:300]}"
     if any(phrase in text for phrase in _NO_ROOM):
         return NoCapacity(detail)
     match status:
@@ -123,10 +126,18 @@ def refusal(status: int, message: str) -> IndacoError:
             return SpecRejected(f"{detail} ({IMAGE_HINT})")
         case 400:
             return SpecRejected(detail)
+        case _ if shown != message and ("runtime create failed" in text or "environment variable" in message.lower()):
+            return SpecRejected(detail)
         case _ if "runtime create failed" in text and any(phrase in text for phrase in _UNRUNNABLE):
             return SpecRejected(detail)
         case _:
             return Unavailable(detail)
+
+
+def without_values(message: str) -> str:
+    """Return *message* up to where it quotes a variable, whose value may be a secret and have any text in it."""
+    found = _OF_A_VARIABLE.search(message)
+    return message if found is None else f"{message[: found.start()]}… (a variable, whose text is not shown)"
 
 
 def _resolve(address: str) -> tuple[str, str]:
