@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from indaco_tosca.errors import Problem, TemplateError
-from indaco_tosca.forms_schema import plain
 from indaco_tosca.model import Kind, Plan, PlanNode, PortRule, Template, Volume
 from indaco_tosca.planner import plan
+from indaco_tosca.scalars import plain
 from indaco_tosca.topology import RUNTIME
 from indaco_tosca.tree import as_map
 

@@ -13,10 +13,10 @@ from typing import Final
 
 from indaco_tosca.errors import Problem
 from indaco_tosca.forms_hints import PROVIDED, WIDGETS, Hints, Option, literal, read_hints, read_options
-from indaco_tosca.forms_schema import JsonSchema, Judge, SchemaWriter, flaw, narrowed, plain
+from indaco_tosca.forms_schema import JsonSchema, Judge, SchemaWriter, flaw, narrowed
 from indaco_tosca.inputs import is_generator
 from indaco_tosca.model import Input, Template
-from indaco_tosca.scalars import UNITS, source_text
+from indaco_tosca.scalars import UNITS, plain, source_text
 from indaco_tosca.schema import Constraint, Schema
 from indaco_tosca.tree import as_list, as_map, as_text
 from indaco_tosca.typeset import DataType

@@ -19,7 +19,7 @@ from indaco_tosca.constraints import BadConstraint, ConstraintChecker, comparabl
 from indaco_tosca.pattern import MAX_SUBJECT, cost
 from indaco_tosca.positions import Path
 from indaco_tosca.report import Report
-from indaco_tosca.scalars import UNITS, source_text
+from indaco_tosca.scalars import UNITS, plain, source_text
 from indaco_tosca.schema import PRIMITIVES, Constraint, PropertyDefinition, Schema
 from indaco_tosca.tree import as_list
 from indaco_tosca.typeset import DataType, TypeCycle, TypeSet, UnknownType
@@ -184,17 +184,6 @@ def flaw(constraint: Constraint, primitive: str) -> str:
     except ArithmeticError:
         return "the limit is not a number"
     return ""
-
-
-def plain(value: object) -> object:
-    """Return a loaded value as JSON has it: numbers without their source text, what is not finite as text."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else source_text(value)
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _of_primitive(primitive: str) -> JsonSchema:

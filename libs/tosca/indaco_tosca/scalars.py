@@ -7,6 +7,7 @@ version 20.10 does not become 20.1.
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from typing import Final
@@ -81,6 +82,17 @@ def source_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
+
+
+def plain(value: object) -> object:
+    """Return a loaded value as JSON has it: numbers without their source text, what is not finite as text."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else source_text(value)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 _UNIT = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})\s*([A-Za-z]{1,3})\s*")
