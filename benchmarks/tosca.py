@@ -92,7 +92,9 @@ def tosca_cold() -> Figures:
     """A process that starts, imports, reads one template of a virtual machine with the bundled types, plans it, prints it and ends: median
     of 11 starts, the interpreter's own start included."""
     command = [sys.executable, "-m", "indaco_tosca", "expect", "examples/templates/virtual-machine.yaml"]
-    return Figures(_median([_cpu_ms(command) for _ in range(STARTS)]), note=f"of it the bare interpreter {_bare_ms():.0f} ms")
+    return Figures(
+        _median([_cpu_ms(command) for _ in range(STARTS)]), note=f"of it the bare interpreter {_bare_ms():.0f} ms"
+    )
 
 
 @row("MiB", goal=at_most(20))
@@ -188,7 +190,9 @@ def main(what: str) -> object:
         case "parse":
             return [_fastest(lambda text=text: reader.parse(text)) for text, _ in reader.jobs]  # type: ignore[misc]
         case "plan":
-            return [_fastest(lambda text=text, inputs=inputs: reader.plan(text, inputs)) for text, inputs in reader.jobs]  # type: ignore[misc]
+            return [
+                _fastest(lambda text=text, inputs=inputs: reader.plan(text, inputs)) for text, inputs in reader.jobs
+            ]  # type: ignore[misc]
         case _:
             return _grown(reader)
 

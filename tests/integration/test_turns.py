@@ -68,7 +68,13 @@ def template(**counts: int) -> str:
             "login": {"value": {"concat": ["ada:", {"get_input": "password"}]}},
         },
     }
-    return json.dumps({"tosca_definitions_version": "tosca_simple_yaml_1_3", "imports": ["indigo.yaml"], "topology_template": topology})
+    return json.dumps(
+        {
+            "tosca_definitions_version": "tosca_simple_yaml_1_3",
+            "imports": ["indigo.yaml"],
+            "topology_template": topology,
+        }
+    )
 
 
 class Orchestrator:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from indaco_tosca import Kind, Plan, PlanNode, PortRule, Problem, Template, TemplateError, parse, plan
+from indaco_tosca import Plan, PlanNode, PortRule, Problem, Template, TemplateError, parse, plan
 from indaco_tosca.forms import Form, form
 from indaco_tosca.load import MAX_BYTES, load
 from indaco_tosca.resources import ANYWHERE
@@ -144,7 +144,7 @@ def summary_of(made: Plan) -> Json:
     return {
         "nodes": [_node(node) for node in made.nodes],
         "steps": _steps(made),
-        "totals": _totals(made.nodes),
+        "totals": {"vcpus" if name == "cpu_milli" else name: amount for name, amount in _totals(made)},
         "placement": _placement(made),
         "absent_secrets": sorted(made.absent_secrets),
     }
@@ -259,19 +259,8 @@ def _steps(made: Plan) -> list[Json]:
     return [{"step": number, "nodes": steps[level]} for number, level in enumerate(sorted(steps), start=1)]
 
 
-def _totals(nodes: tuple[PlanNode, ...]) -> Json:
-    return {
-        "machines": sum(node.count for node in nodes if node.kind is Kind.MACHINE),
-        "containers": sum(node.count for node in nodes if node.kind is Kind.CONTAINER),
-        "buckets": sum(node.count for node in nodes if node.kind is Kind.BUCKET),
-        "vcpus": sum(node.count * node.cpu_milli for node in nodes) / 1000,
-        "memory_bytes": sum(node.count * node.memory_bytes for node in nodes),
-        "disk_bytes": sum(node.count * node.disk_bytes for node in nodes),
-        "gpus": sum(node.count * node.gpus for node in nodes),
-        "public_ips": sum(node.count for node in nodes if node.public_ip),
-        "volumes": sum(node.count * len(node.volumes) for node in nodes),
-        "volume_bytes": sum(node.count * volume.size_bytes for node in nodes for volume in node.volumes),
-    }
+def _totals(made: Plan) -> Iterable[tuple[str, float]]:
+    return ((name, amount / 1000 if name == "cpu_milli" else amount) for name, amount in made.totals.items())
 
 
 def _placement(made: Plan) -> Json | None:

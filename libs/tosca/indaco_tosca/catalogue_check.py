@@ -9,7 +9,7 @@ from typing import Final
 
 from indaco_tosca.catalogue import MAX_PROBLEMS, TEMPLATE, TEST, Case, Catalogue, FileProblem, Version
 from indaco_tosca.errors import Problem, TemplateError, pointer
-from indaco_tosca.model import Kind, Plan, PlanNode, PortRule
+from indaco_tosca.model import Plan, PlanNode, PortRule
 from indaco_tosca.planner import plan
 from indaco_tosca.positions import Path
 from indaco_tosca.report import Report, known
@@ -77,19 +77,9 @@ def _opening(rule: PortRule) -> str:
 
 
 def _totals(found: Plan) -> dict[str, object]:
-    machines = [node for node in found.nodes if node.kind is not Kind.BUCKET]
-    return {
-        "machines": sum(node.count for node in machines if node.kind is Kind.MACHINE),
-        "containers": sum(node.count for node in machines if node.kind is Kind.CONTAINER),
-        "cpus": sum(node.count * node.cpu_milli for node in machines) / 1000,
-        "memory": sum(node.count * node.memory_bytes for node in machines),
-        "disk": sum(node.count * node.disk_bytes for node in machines),
-        "gpus": sum(node.count * node.gpus for node in machines),
-        "public_ips": sum(node.count * node.public_ip for node in machines),
-        "volumes": sum(node.count * len(node.volumes) for node in machines),
-        "volume_size": sum(node.count * volume.size_bytes for node in machines for volume in node.volumes),
-        "buckets": sum(node.count for node in found.nodes if node.kind is Kind.BUCKET),
-    }
+    totals = found.totals
+    renamed = {"memory": totals["memory_bytes"], "disk": totals["disk_bytes"], "volume_size": totals["volume_bytes"]}
+    return {**totals, **renamed, "cpus": totals["cpu_milli"] / 1000}
 
 
 def _compare(report: Report, wanted: object, found: object, path: Path) -> None:

@@ -93,7 +93,7 @@ def _planned(made: Plan) -> dict[str, object]:
             "networks": _networks(nodes),
             "steps": _steps(nodes),
         },
-        "totals": _totals(nodes),
+        "totals": _totals(made),
         "warnings": [problem_of(warning) for warning in made.warnings],
     }
 
@@ -155,13 +155,11 @@ def _steps(nodes: list[PlanNode]) -> list[list[object]]:
     return [[system, component, level] for level, system, component in sorted(steps)]
 
 
-def _totals(nodes: list[PlanNode]) -> dict[str, int]:
-    return {
-        "vms": sum(node.count for node in nodes),
-        "vcpus": sum(node.cpu_milli * node.count for node in nodes) // 1000,
-        "mem_bytes": sum(node.memory_bytes * node.count for node in nodes),
-        "gpus": sum(node.gpus * node.count for node in nodes),
-        "public_ips": sum(node.count for node in nodes if node.public_ip),
-        "volumes": sum(len(node.volumes) * node.count for node in nodes),
-        "volume_bytes": sum(volume.size_bytes * node.count for node in nodes for volume in node.volumes),
+def _totals(made: Plan) -> dict[str, int]:
+    totals = made.totals
+    renamed = {
+        "vms": totals["machines"] + totals["containers"],
+        "vcpus": totals["cpu_milli"] // 1000,
+        "mem_bytes": totals["memory_bytes"],
     }
+    return renamed | {name: totals[name] for name in ("gpus", "public_ips", "volumes", "volume_bytes")}

@@ -246,6 +246,20 @@ class Plan:
     template: Template = field(repr=False)
     absent_secrets: frozenset[str] = frozenset()
 
+    @property
+    def totals(self) -> dict[str, int]:
+        """What it asks for in all, by name: counts, thousandths of virtual CPUs, and bytes."""
+        kinds = {f"{kind}s": sum(node.count for node in self.nodes if node.kind is kind) for kind in Kind}
+        return kinds | {
+            "cpu_milli": sum(node.count * node.cpu_milli for node in self.nodes),
+            "memory_bytes": sum(node.count * node.memory_bytes for node in self.nodes),
+            "disk_bytes": sum(node.count * node.disk_bytes for node in self.nodes),
+            "gpus": sum(node.count * node.gpus for node in self.nodes),
+            "public_ips": sum(node.count for node in self.nodes if node.public_ip),
+            "volumes": sum(node.count * len(node.volumes) for node in self.nodes),
+            "volume_bytes": sum(node.count * volume.size_bytes for node in self.nodes for volume in node.volumes),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Output:

@@ -14,7 +14,7 @@ from typing import Final
 
 from indaco_tosca.differences import Difference, Effect, NodeComparison, shown, size_text
 from indaco_tosca.evaluate import EvaluationError, Evaluator
-from indaco_tosca.model import Kind, Plan, PlanNode, SecretPlaceholder
+from indaco_tosca.model import Plan, PlanNode, SecretPlaceholder
 from indaco_tosca.scalars import source_text
 from indaco_tosca.tree import as_list
 
@@ -240,24 +240,8 @@ def _placement_differences(before: Plan, after: Plan) -> Iterator[Difference]:
 
 
 def _totals(before: Plan, after: Plan) -> Mapping[str, int]:
-    old, new = _asked(before), _asked(after)
+    old, new = before.totals, after.totals
     return {name: new[name] - amount for name, amount in old.items() if new[name] != amount}
-
-
-def _asked(plan: Plan) -> dict[str, int]:
-    """Return what a plan asks for in all: counts, thousandths of virtual CPUs, and bytes."""
-    hosts = [node for node in plan.nodes if node.kind is not Kind.BUCKET]
-    return {
-        "instances": sum(node.count for node in hosts),
-        "cpu_milli": sum(node.count * node.cpu_milli for node in hosts),
-        "memory_bytes": sum(node.count * node.memory_bytes for node in hosts),
-        "disk_bytes": sum(node.count * node.disk_bytes for node in hosts),
-        "gpus": sum(node.count * node.gpus for node in hosts),
-        "public_ips": sum(node.count for node in hosts if node.public_ip),
-        "volumes": sum(node.count * len(node.volumes) for node in hosts),
-        "volume_bytes": sum(node.count * volume.size_bytes for node in hosts for volume in node.volumes),
-        "buckets": sum(node.count for node in plan.nodes if node.kind is Kind.BUCKET),
-    }
 
 
 _LABELS: Final = {

@@ -307,7 +307,7 @@ def test_a_change_is_told_before_it_is_done(run, file):
     assert "worker: scale out: makes worker-2" in result.output
     assert "hunter2" not in result.output
     shown = json.loads(run("diff", path, path, "--to", "workers=3", "-o", "json").output)
-    assert (shown["totals"]["instances"], shown["touches_machines"]) == (1, True)
+    assert (shown["totals"]["machines"], shown["touches_machines"]) == (1, True)
     assert run("diff", path, path).output == "nothing changes\n"
 
 

@@ -59,7 +59,7 @@ def test_more_machines_get_the_next_numbers():
     assert (node.action, node.kept, node.new, node.gone) == (
         Action.SCALE_OUT, ("server-0",), ("server-1", "server-2"), (),
     )  # fmt: skip
-    assert found.totals == {"instances": 2}
+    assert found.totals == {"machines": 2}
     assert found.summary()[:2] == ("server: scale out: makes server-1, server-2", "  machines: 1 -> 3")
 
 
@@ -136,7 +136,7 @@ def test_the_gravest_of_several_differences_decides():
     assert [difference.field for difference in node.differences] == ["count", "image", "cpu_milli", "ports"]
     assert found.summary()[0] == "server: replace server-0: makes server-1"
     assert "  image: with type linux (built anew)" in found.summary()
-    assert "in total: +1 instances, +4 virtual CPUs" in found.summary()
+    assert "in total: +1 machines, +4 virtual CPUs" in found.summary()
 
 
 def test_a_difference_of_machines_that_are_not_there_asks_for_nothing():
@@ -319,7 +319,7 @@ def test_a_bucket_keeps_its_content_unless_it_is_another(properties, action):
 
     node = only(change(with_bucket(), with_bucket(**properties)))
     assert (node.action, node.needs_configurator) == (action, False)
-    assert change(server(), with_bucket()).totals == {"instances": -1, "buckets": 1}
+    assert change(server(), with_bucket()).totals == {"machines": -1, "buckets": 1}
 
 
 # ── what asks for nothing
