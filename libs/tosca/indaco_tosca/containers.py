@@ -5,7 +5,7 @@ from __future__ import annotations
 from indaco_tosca.evaluate import CREDENTIAL
 from indaco_tosca.model import Configurator, Kind, Node, PlanNode, PortRule, Software, Volume
 from indaco_tosca.resolved import NODES, Resolver, Values
-from indaco_tosca.resources import check_limits, instance_count, port_rule
+from indaco_tosca.resources import instance_count, port_rule, sizes_of
 from indaco_tosca.scalars import scalar_unit, source_text
 from indaco_tosca.topology import BLOCK_STORAGE, FUNCTION, Topology
 from indaco_tosca.tree import as_map
@@ -21,19 +21,13 @@ def container(node: Node, resolver: Resolver) -> PlanNode:
     own = resolver.node(node)
     runtime = next(topology.hosts_of(node.name), node)
     host = resolver.capability(runtime, "host")
-    check_limits(host)
     ports = _published(host, resolver)
     return PlanNode(
         name=node.name,
         type=node.type,
         kind=Kind.CONTAINER,
         count=instance_count(runtime, resolver),
-        cpu_milli=round((host.number("num_cpus") or 0) * 1000),
-        memory_bytes=host.size("mem_size"),
-        disk_bytes=host.size("disk_size"),
-        gpus=host.integer("num_gpus") or 0,
-        gpu_vendor=host.text("gpu_vendor"),
-        gpu_model=host.text("gpu_model"),
+        **sizes_of(host),
         image=_image(node, resolver),
         public_ip=bool(ports),
         ports=ports,

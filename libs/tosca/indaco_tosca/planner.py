@@ -26,11 +26,11 @@ from indaco_tosca.report import Report
 from indaco_tosca.resolved import NODES, Resolver, Values
 from indaco_tosca.resources import (
     addresses_of,
-    check_limits,
     endpoints_of,
     image_of,
     instance_count,
     port_rules,
+    sizes_of,
     volumes_of,
 )
 from indaco_tosca.scalars import source_text
@@ -103,7 +103,6 @@ class _Planner:
         hosted = self._topology.hosted_on(machine.name)
         endpoints = endpoints_of([machine, *hosted], resolver)
         host = resolver.capability(machine, "host")
-        check_limits(host)
         own = resolver.node(machine)
         is_public, is_private = addresses_of(machine, endpoints, resolver)
         volumes = volumes_of(machine, resolver)
@@ -113,12 +112,6 @@ class _Planner:
             name=machine.name,
             type=machine.type,
             count=instance_count(machine, resolver),
-            cpu_milli=round((host.number("num_cpus") or 0) * 1000),
-            memory_bytes=host.size("mem_size"),
-            disk_bytes=host.size("disk_size"),
-            gpus=host.integer("num_gpus") or 0,
-            gpu_vendor=host.text("gpu_vendor"),
-            gpu_model=host.text("gpu_model"),
             public_ip=is_public,
             instance_type=host.text("instance_type"),
             image=image_of(machine, resolver),
@@ -133,6 +126,7 @@ class _Planner:
             private_ip=is_private,
             secrets=frozenset().union(*(resolver.node(node).secrets for node in hosted)) - {CREDENTIAL},
             level=self._topology.level_of(machine.name),
+            **sizes_of(host),
             is_late=any(component.is_native and _late_in(component.properties) for component in software),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_network
-from typing import Final
+from typing import Final, TypedDict
 
 from indaco_tosca.model import Node, PortRule, Volume
 from indaco_tosca.positions import Path
@@ -22,14 +22,33 @@ _PORT_KEYS: Final = ("source", "target")
 _PORT_SPEC_KEYS: Final = frozenset({"source", "target", "source_range", "target_range"})
 
 
-def check_limits(host: Values) -> None:
-    """Report what no machine has: an amount that is a slip of the keyboard must not reach a ledger."""
+class Sizes(TypedDict):
+    """What one machine or container needs, as a plan has it."""
+
+    cpu_milli: int
+    memory_bytes: int
+    disk_bytes: int
+    gpus: int
+    gpu_vendor: str
+    gpu_model: str
+
+
+def sizes_of(host: Values) -> Sizes:
+    """Return the sizes of a host capability; an amount that no machine has, a slip of the keyboard, goes to the report."""
     for name in ("num_cpus", "num_gpus"):
         if (host.number(name) or 0) > MAX_NUMBER:
             host.report.error("too-large", (*host.path, name), f"{name} may be {MAX_NUMBER} at most")
     for name in ("mem_size", "disk_size"):
         if host.size(name) > MAX_SIZE:
             host.report.error("too-large", (*host.path, name), f"{name} may be {MAX_SIZE // 2**40} TiB at most")
+    return {
+        "cpu_milli": round((host.number("num_cpus") or 0) * 1000),
+        "memory_bytes": host.size("mem_size"),
+        "disk_bytes": host.size("disk_size"),
+        "gpus": host.integer("num_gpus") or 0,
+        "gpu_vendor": host.text("gpu_vendor"),
+        "gpu_model": host.text("gpu_model"),
+    }
 
 
 def instance_count(node: Node, resolver: Resolver) -> int:
