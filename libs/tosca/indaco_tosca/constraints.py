@@ -75,10 +75,10 @@ class ConstraintChecker:
             raise BadConstraint(f"{kind!r} is not a constraint")
         if kind in _ORDERED:
             limit = _limit(argument, primitive)
+            if _ORDERED[kind](comparable(value, primitive), limit):
+                return ""
             wording = kind.replace("_", " ").replace("or equal", "than or equal to")
-            return (
-                "" if _ORDERED[kind](comparable(value, primitive), limit) else f"must be {wording} {_shown(argument)}"
-            )
+            return f"must be {wording} {_shown(argument)}"
         if kind in _LENGTHS:
             return _length(kind, argument, value)
         if kind == "pattern":

@@ -12,11 +12,11 @@ from typing import Final
 
 from indaco_tosca.functions import call_of
 from indaco_tosca.inputs import is_secret_name
-from indaco_tosca.model import LateValue, Node, SecretPlaceholder, Template
+from indaco_tosca.model import UNKNOWN, LateValue, Node, SecretPlaceholder, Template
 from indaco_tosca.scalars import source_text
 from indaco_tosca.schema import PropertyDefinition
 from indaco_tosca.topology import PORT, Topology
-from indaco_tosca.tree import as_list
+from indaco_tosca.tree import CONTAINERS, as_list
 
 CREDENTIAL: Final = "@credential"
 """Stands among secret names for a credential that a deployment has, which is no input."""
@@ -70,7 +70,8 @@ class Evaluator:
             result = self._value(value, owner)
             return result, frozenset(self._touched)
         finally:
-            self._touched = outer | self._touched
+            outer |= self._touched
+            self._touched = outer
 
     def allow(self, work: int) -> None:
         """Count the work anew, of which there may be so much."""
@@ -88,7 +89,7 @@ class Evaluator:
 
     def _value(self, value: object, owner: str) -> object:
         self._spend(1)
-        if not isinstance(value, dict | list):
+        if not isinstance(value, CONTAINERS):
             return value
         self._depth += 1
         try:
@@ -148,7 +149,7 @@ class Evaluator:
     def _inside(self, value: object, keys: list[object], where: str) -> object:
         """Follow keys and indices into a value; what is not there is null, with a note."""
         for key in keys:
-            if isinstance(value, SecretPlaceholder | LateValue):
+            if isinstance(value, UNKNOWN):
                 return value
             index = _index(key) if isinstance(value, list) else None
             if isinstance(value, list) and index is not None and index < len(value):
@@ -227,7 +228,8 @@ class Evaluator:
         try:
             return self.property(node, name, capability=capability), frozenset(self._touched)
         finally:
-            self._touched = outer | self._touched
+            outer |= self._touched
+            self._touched = outer
 
     def _evaluate_property(
         self, node: Node, name: str, key: tuple[str, str, str]
@@ -371,12 +373,12 @@ def _holds_credential(value: object) -> bool:
 
 def _size(value: object) -> int:
     """Return how many values a value consists of."""
-    return sum(1 for _ in _parts(value)) if isinstance(value, dict | list) else 1
+    return sum(1 for _ in _parts(value)) if isinstance(value, CONTAINERS) else 1
 
 
 def unknown_in(value: object) -> list[SecretPlaceholder | LateValue]:
     """Return what is not known yet in a value, at any depth."""
-    return [part for part in _parts(value) if isinstance(part, SecretPlaceholder | LateValue)]
+    return [part for part in _parts(value) if isinstance(part, UNKNOWN)]
 
 
 def _parts(value: object) -> Iterator[object]:

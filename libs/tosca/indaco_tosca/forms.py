@@ -166,7 +166,7 @@ class _Builder:
                 self._warn("bad-constraint", name, f"{constraint.kind} cannot be applied: {reason}")
             else:
                 usable.append(constraint)
-        return replace(declared.schema, constraints=(*declared.schema.constraints, *usable))
+        return declared.schema._replace(constraints=(*declared.schema.constraints, *usable))
 
     def _offered(self, name: str, options: list[Option], schema: Schema, kind: str) -> list[Option]:
         """Return the options that the template allows, with canonical values."""
@@ -217,7 +217,7 @@ class _Builder:
 
     def _required_ports(self, name: str, schema: Schema) -> Mapping[str, object]:
         asked = self.hints.fields[name].get("required_ports")
-        ports = self.judge.canonical(asked, replace(schema, constraints=()))
+        ports = self.judge.canonical(asked, schema._replace(constraints=()))
         if asked is not None and not isinstance(ports, dict):
             self._warn("bad-ports", name, "required_ports is a map of ports, for an input that is one too")
         return as_map(ports)
@@ -264,7 +264,7 @@ class _Builder:
         for key in ("in", "not"):
             values = [plain(value) for value in as_list(condition.get(key))]
             if decider:
-                bare = replace(decider.schema, constraints=())
+                bare = decider.schema._replace(constraints=())
                 values = [found for value in values if (found := self.judge.canonical(value, bare)) is not None]
             if key in condition:
                 shown[key] = values

@@ -17,9 +17,9 @@ ENTITIES: Final = frozenset({"SELF", "HOST", "SOURCE", "TARGET"})
 def call_of(value: object) -> tuple[str, object] | None:
     """Return the name and argument of a function call: a map with exactly one key that is a function's name."""
     if isinstance(value, dict) and len(value) == 1:
-        name, argument = next(iter(value.items()))
+        (name,) = value
         if name in FUNCTIONS:
-            return name, argument
+            return name, value[name]
     return None
 
 
@@ -36,4 +36,6 @@ def calls_in(value: object, path: Path = ()) -> Iterator[tuple[str, object, Path
             pairs = current.items()
         elif isinstance(current, list):
             pairs = enumerate(current)
-        waiting.extend((item, (*at, key)) for key, item in pairs if isinstance(item, dict | list))
+        for key, item in pairs:
+            if type(item) is dict or type(item) is list:
+                waiting.append((item, (*at, key)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import lru_cache
 from typing import Final
 
 from indaco_tosca.errors import Problem, pointer
@@ -28,7 +29,7 @@ _SECRET_WORDS: Final = frozenset({
     "password", "passphrase", "passwd", "pass", "pwd", "secret", "token", "credential", "credentials",
     "privatekey", "secretkey", "apikey", "accesskey",
 })  # fmt: skip
-_GENERATOR = re.compile(r"random\(\s*[0-9]*\s*\)|access_token\(\s*\)")
+_GENERATOR: Final = r"random\(\s*[0-9]*\s*\)|access_token\(\s*\)"
 
 _WITHOUT_VALUE: Final = frozenset({"input-required", "unsupported-default", "bad-constraint"})
 """Codes of problems whose message has nothing of the value in it."""
@@ -45,11 +46,11 @@ def read_inputs(raw: object, metadata: Mapping[str, object], types: TypeSet, rep
     inputs: dict[str, Input] = {}
     for name, definition in as_map(raw).items():
         path = ("topology_template", "inputs", name)
-        if not isinstance(definition, dict | None):
+        if definition is not None and not isinstance(definition, dict):
             report.error("bad-structure", path, "an input must be a map with a type")
             continue
         content = as_map(definition)
-        for key in sorted(content.keys() - _KEYS):
+        for key in () if content.keys() <= _KEYS else sorted(content.keys() - _KEYS):
             report.warn("unknown-key", (*path, key), f"an input has no key {key!r}; it is ignored")
         schema = read_schema(content)
         _check_schema(schema, content, types, report, path)
@@ -78,9 +79,12 @@ def _check_schema(
         except TypeCycle as error:
             report.error("type-cycle", (*path, "type"), f"the type derives from itself: {error}")
         current = current.entry
-    if isinstance(content.get("constraints"), dict):
+    constraints = content.get("constraints")
+    if constraints is None:
+        return
+    if isinstance(constraints, dict):
         report.warn("constraints-not-a-list", (*path, "constraints"), "constraints should be a list of one-key maps")
-    for kind, _, place in single_maps(content.get("constraints")):
+    for kind, _, place in single_maps(constraints):
         if kind not in CONSTRAINTS:
             report.error("bad-constraint", (*path, "constraints", *place), f"{kind!r} is not a constraint")
 
@@ -105,13 +109,19 @@ def is_secret_name(name: str) -> bool:
     Its last word is password, passphrase, passwd, pass, pwd, secret, token or credential(s), or its last two are private,
     secret, api or access and key.
     """
-    words = [word.lower() for word in _WORD.findall(name[-_MAX_NAME:])[-2:]]
+    return _says_secret(name[-_MAX_NAME:])
+
+
+@lru_cache(maxsize=1024)
+def _says_secret(end: str) -> bool:
+    words = [word.lower() for word in _WORD.findall(end)[-2:]]
     return bool(words) and (words[-1] in _SECRET_WORDS or "".join(words) in _SECRET_WORDS)
 
 
 def is_generator(declared: Input, value: object) -> bool:
     """Return whether a text stands for one that a platform makes up: taken as it is, it would be a known password."""
-    return declared.type == "string" and isinstance(value, str) and bool(_GENERATOR.fullmatch(value.strip()))
+    is_candidate = declared.type == "string" and isinstance(value, str) and ")" in value
+    return is_candidate and bool(re.fullmatch(_GENERATOR, str(value).strip()))
 
 
 def bind_inputs(

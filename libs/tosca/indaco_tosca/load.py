@@ -8,9 +8,8 @@ if it is asked for (:mod:`indaco_tosca.positions`), since nearly every document 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 from yaml import (
@@ -50,17 +49,16 @@ _MERGE: Final = _Merge("<<")
 _PLAIN_WORDS: Final[dict[str, object]] = {**BOOLEANS, **dict.fromkeys(NULLS), "<<": _MERGE}
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A loaded document. ``duplicates`` lists the keys that are given twice: the last value is the one that counts."""
 
     value: object
     duplicates: tuple[Problem, ...]
-    _positions: Positions = field(repr=False)
+    positions: Positions
 
     def locate(self, path: Path) -> tuple[int, int]:
         """Return line and column, from 1, of the deepest part of a path that the document has."""
-        return self._positions.locate(path)
+        return self.positions.locate(path)
 
 
 def load(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Document:
@@ -83,11 +81,11 @@ def load(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Document:
 
 
 def _decode(text: str | bytes, max_bytes: int) -> str:
-    size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
-    if size > max_bytes:
-        raise _refusal("document-too-large", f"the document has {size} bytes, {max_bytes} are allowed")
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    if len(data) > max_bytes:
+        raise _refusal("document-too-large", f"the document has {len(data)} bytes, {max_bytes} are allowed")
     try:
-        return text.decode("utf-8-sig") if isinstance(text, bytes) else text.encode().decode("utf-8-sig")
+        return data.decode().removeprefix("\ufeff")
     except UnicodeError:
         raise _refusal("not-utf-8", "the document is not UTF-8 text") from None
 
@@ -96,15 +94,14 @@ def _refusal(code: str, message: str, mark: object = None) -> TemplateError:
     return TemplateError([Problem(code, "", message, place=partial(point, mark))])
 
 
-class _Frame:
-    """A mapping or sequence that is still open; ``before`` is how many values there were when it began."""
+class _Special:
+    """What few open containers have: an anchor, with how many values there were before it, and what is merged into it."""
 
-    __slots__ = ("anchor", "before", "key", "merged", "value")
+    __slots__ = ("anchor", "before", "merged")
 
-    def __init__(self, value: dict[str, object] | list[object], anchor: str | None, before: int) -> None:
-        self.value, self.anchor, self.before = value, anchor, before
-        self.key: str | None = None
-        self.merged: list[object] | None = None
+    def __init__(self, anchor: str | None = None, before: int = 0) -> None:
+        self.anchor, self.before = anchor, before
+        self.merged: list[dict[str, object]] = []
 
 
 class _Reader:
@@ -113,50 +110,72 @@ class _Reader:
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
         self._duplicates: list[Problem] = []
-        self._outer: list[_Frame] = []
-        self._frame = _Frame([], None, 0)  # the stream: a list of documents
+        self._documents: list[object] = []
+        self._outer: list[tuple[Any, str | None]] = []  # the containers around the open one, and their last key
+        self._special: dict[int, _Special] = {}  # of open containers, by how many are around them
         self._anchors: dict[str, tuple[object, int]] = {}  # value, and how many values it consists of
         self._nodes = 0
 
     def document(self) -> Document:
-        documents = self._frame.value
-        if not documents or not isinstance(documents, list):
+        if not self._documents:
             raise _refusal("empty-document", "the document is empty")
-        return Document(documents[0], tuple(self._duplicates), self._positions)
+        return Document(self._documents[0], tuple(self._duplicates), self._positions)
 
-    def read(self, next_event: Callable[[], yaml.Event]) -> None:
-        kind: type[yaml.Event] | None = None
-        scalar = self._scalar
-        while kind is not StreamEndEvent:
-            event = next_event()
-            kind = type(event)
+    def read(self, next_event: Callable[[], Any]) -> None:
+        """Build what the events say.
+
+        What nearly every event needs stands in this one loop, on local variables: calls would double its time.
+        """
+        outer, key = self._outer, None
+        target: Any = self._documents
+        while (kind := type(event := next_event())) is not StreamEndEvent:
             if kind is ScalarEvent:
-                scalar(event)
-            elif kind is MappingStartEvent:
-                self._open(event, {})
+                self._nodes += 1  # the limit of bytes holds for these; theirs is looked at when a container ends
+                value = event.value
+                if event.tag is not None or event.anchor is not None:
+                    value = self._marked(event)
+                elif event.implicit[0] and (value in _PLAIN_WORDS or value[0] in NUMBER_START):
+                    value = _plain(value)
+            elif kind is MappingStartEvent or kind is SequenceStartEvent:
+                self._nodes += 1
+                is_key = key is None and type(target) is dict
+                outer.append((target, key))
+                target, key = {} if kind is MappingStartEvent else [], None
+                if is_key or event.tag is not None or event.anchor is not None or len(outer) > MAX_DEPTH:
+                    self._open(event, is_key=is_key)
+                continue
             elif kind is MappingEndEvent or kind is SequenceEndEvent:
-                self._close(event)
-            elif kind is SequenceStartEvent:
-                self._open(event, [])
+                if self._special or self._nodes > MAX_NODES:
+                    self._close(target, event)
+                value, event = target, _NOWHERE
+                target, key = outer.pop()
             elif kind is AliasEvent:
-                self._alias(event)
-            elif kind is DocumentStartEvent and self._frame.value:
-                raise _refusal("several-documents", "a template is a single YAML document", event.start_mark)
+                value = self._alias(event)
+            else:
+                if kind is DocumentStartEvent and target:
+                    raise _refusal("several-documents", "a template is a single YAML document", event.start_mark)
+                continue
+            if type(target) is list:
+                target.append(value)
+            elif key is None:
+                key = value if type(value) is str else self._key(value, event)
+            elif key is _MERGE or key in target:
+                self._place_again(target, key, value, event)
+                key = None
+            else:
+                target[key] = value
+                key = None
 
-    def _scalar(self, event: Any) -> None:
-        self._nodes += 1  # the limit of bytes holds for plain values; theirs is looked at when a container ends
-        text: str = event.value
-        value: object = text
+    def _marked(self, event: Any) -> object:
+        """Return a plain value that has a tag or an anchor."""
+        value: object = event.value
         if event.tag is not None:
             value = self._tagged(event)
         elif event.implicit[0]:
-            if text in _PLAIN_WORDS:
-                value = _PLAIN_WORDS[text]
-            elif text[0] in NUMBER_START:
-                value = resolve_plain(text)
+            value = _plain(event.value)
         if event.anchor is not None:
             self._anchors[event.anchor] = (value, 1)
-        self._place(value, event)
+        return value
 
     def _tagged(self, event: Any) -> object:
         tag, text = str(event.tag), str(event.value)
@@ -166,32 +185,21 @@ class _Reader:
             raise _refusal("unknown-tag", f"the tag {tag[:80]!r} is not allowed", event.start_mark)
         return text if tag == _TAG + "str" else resolve_plain(text)
 
-    def _place(self, value: object, event: yaml.Event) -> None:
-        """Put a value where it belongs: at the end of a list, as the next key of a mapping, or as the value of its key."""
-        frame = self._frame
-        target, key = frame.value, frame.key
-        if type(target) is list:
-            target.append(value)
-        elif key is None:
-            frame.key = value if type(value) is str else self._key(value, event)
-            return
-        elif key is _MERGE:
-            self._merge(frame, value, event)
+    def _place_again(self, target: dict[str, object], key: str, value: object, event: yaml.Event) -> None:
+        """Put a value into a mapping for the merge key, or for a key given before."""
+        if key is _MERGE:
+            self._merge(value, event)
         else:
-            if key in target:
-                self._note_duplicate(key)
-            target[key] = value  # type: ignore[call-overload]
-        frame.key = None
+            self._note_duplicate(key)
+            target[key] = value
 
-    def _merge(self, frame: _Frame, value: object, event: yaml.Event) -> None:
+    def _merge(self, value: object, event: yaml.Event) -> None:
         if self._nodes > MAX_NODES:
             self._refuse_size(event)
-        sources = value if isinstance(value, list) else [value]
+        sources: list[Any] = value if isinstance(value, list) else [value]
         if not all(isinstance(source, dict) for source in sources):
             raise _refusal("bad-merge", "the merge key << takes a mapping or a list of mappings", event.start_mark)
-        if frame.merged is None:
-            frame.merged = []
-        frame.merged += sources
+        self._special.setdefault(len(self._outer), _Special()).merged += sources
 
     def _key(self, value: object, event: yaml.Event) -> str:
         if isinstance(value, dict | list):
@@ -199,9 +207,8 @@ class _Reader:
         return value if isinstance(value, str) else source_text(value)
 
     def _note_duplicate(self, key: str) -> None:
-        frames = [*self._outer[1:], self._frame]
-        steps = (frame.key if isinstance(frame.value, dict) else len(frame.value) for frame in frames)
-        path: Path = tuple(step if step is not None else "" for step in steps)
+        steps = (len(value) if step is None else step for value, step in self._outer[1:])
+        path: Path = (*steps, key)
         message = f"the key {key[:80]!r} is given twice; the last one counts"
         place = self._positions.place(path)
         self._duplicates.append(Problem("duplicate-key", pointer(path), message, "keep one of the two", place))
@@ -209,35 +216,31 @@ class _Reader:
             message = f"more than {MAX_DUPLICATES} keys are given twice"
             raise TemplateError([Problem("too-many-duplicates", pointer(path), message, place=place)])
 
-    def _open(self, event: Any, value: dict[str, object] | list[object]) -> None:
+    def _open(self, event: Any, *, is_key: bool) -> None:
+        """Check the beginning of a container that has a tag or an anchor, is a key, or lies deep."""
         if event.tag is not None and event.tag != "!" and event.tag not in _CONTAINER_TAGS:
             raise _refusal("unknown-tag", f"the tag {str(event.tag)[:80]!r} is not allowed", event.start_mark)
-        self._nodes += 1
-        self._outer.append(self._frame)
         if len(self._outer) > MAX_DEPTH:
             self._refuse_depth(event)
-        self._frame = _Frame(value, event.anchor, self._nodes)
         if event.anchor is not None:
             self._anchors[event.anchor] = (None, 0)  # open: an alias to it would be a circle
-        if isinstance(self._outer[-1].value, dict) and self._outer[-1].key is None:
-            self._key(value, event)
+            self._special[len(self._outer)] = _Special(event.anchor, self._nodes)
+        if is_key:
+            raise _refusal("key-not-text", "a key must be a plain value", event.start_mark)
 
-    def _close(self, event: yaml.Event) -> None:
-        frame = self._frame
+    def _close(self, value: Any, event: yaml.Event) -> None:
+        """Finish a container, of which there are too many or one that has something special."""
         if self._nodes > MAX_NODES:
             self._refuse_size(event)
-        value = frame.value
-        for source in frame.merged or ():
-            assert isinstance(source, dict)
-            assert isinstance(value, dict)
+        special = self._special.pop(len(self._outer), None)
+        if special is None:
+            return
+        for source in special.merged:
             value |= {key: item for key, item in source.items() if key not in value}
-        if frame.anchor is not None:
-            self._anchors[frame.anchor] = (value, self._nodes - frame.before + 1)
-        self._frame = self._outer.pop()
-        self._place(value, _NOWHERE)
+        if special.anchor is not None:
+            self._anchors[special.anchor] = (value, self._nodes - special.before + 1)
 
-    def _alias(self, event: yaml.Event) -> None:
-        assert isinstance(event, yaml.AliasEvent)
+    def _alias(self, event: Any) -> object:
         name = str(event.anchor)
         value, size = self._anchors.get(name, (None, -1))
         if size <= 0:
@@ -248,7 +251,7 @@ class _Reader:
             self._refuse_size(event)
         if len(self._outer) + _height(value) > MAX_DEPTH:
             self._refuse_depth(event)
-        self._place(value, event)
+        return value
 
     def _refuse_size(self, event: yaml.Event) -> None:
         message = f"the document has more than {MAX_NODES} values, aliases included"
@@ -259,6 +262,10 @@ class _Reader:
 
 
 _NOWHERE: Final = yaml.Event()  # for a value that was checked when it began
+
+
+def _plain(text: str) -> object:
+    return _PLAIN_WORDS[text] if text in _PLAIN_WORDS else resolve_plain(text)
 
 
 def _height(value: object) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from indaco_tosca.functions import call_of
 from indaco_tosca.model import Node, Requirement
 from indaco_tosca.positions import Path
 from indaco_tosca.report import Report, kind_of, known
@@ -19,6 +19,7 @@ _KEYS = frozenset({
     "interfaces", "directives", "node_filter", "copy",
 })  # fmt: skip
 _CAPABILITIES = frozenset({"scalable", "host", "os", "endpoint"})
+_CAPABILITY_KEYS = frozenset({"properties", "attributes", "occurrences", "directives"})
 _RELATIONSHIPS = {
     "host": "tosca.relationships.HostedOn",
     "local_storage": "tosca.relationships.AttachesTo",
@@ -53,21 +54,22 @@ def _offered(node_type: NodeType) -> frozenset[str]:
     return frozenset(names)
 
 
-@dataclass(slots=True)
 class NodeReader:
     """Reads the node templates of one topology; what is wrong with them goes to the report."""
 
-    types: TypeSet
-    report: Report
-    relationship_templates: Mapping[str, object]
-    missing_imports: tuple[str, ...]
-    all_names: frozenset[str]
-    coercer: Coercer = field(init=False)
-    _relationship_properties: dict[str, Mapping[str, PropertyDefinition] | None] = field(default_factory=dict)
-    _offers: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.coercer = Coercer(self.types, self.report, leave_functions=True)
+    def __init__(
+        self,
+        types: TypeSet,
+        report: Report,
+        relationship_templates: Mapping[str, object],
+        missing_imports: tuple[str, ...],
+        all_names: frozenset[str],
+    ) -> None:
+        self.types, self.report, self.all_names = types, report, all_names
+        self.relationship_templates, self.missing_imports = relationship_templates, missing_imports
+        self.coercer = Coercer(types, report, leave_functions=True)
+        self._relationship_properties: dict[str, Mapping[str, PropertyDefinition] | None] = {}
+        self._offers: dict[str, frozenset[str]] = {}
 
     def read(self, name: str, definition: object) -> Node:
         path: Path = ("topology_template", "node_templates", name)
@@ -95,10 +97,16 @@ class NodeReader:
 
     def _part(self, owner: Mapping[str, object], key: str, path: Path) -> Mapping[str, object]:
         value = owner.get(key)
-        return value if isinstance(value, dict) else self.report.expect_map(value, (*path, key))
+        if call_of(value):
+            message = f"{key} are written here by their names; a function may give a value of one, not all of them"
+            self.report.error("bad-structure", (*path, key), message, "write `name: {get_input: ...}` lines under it")
+            return {}
+        if value is not None and not isinstance(value, dict):
+            self.report.expect_map(value, (*path, key))
+        return as_map(value)
 
     def _check_keys(self, definition: Mapping[str, object], path: Path) -> None:
-        for key in sorted(definition.keys() - _KEYS):
+        for key in () if definition.keys() <= _KEYS else sorted(definition.keys() - _KEYS):
             hint = (
                 f"write capabilities: {{{key}: {{properties: ...}}}}" if key in _CAPABILITIES else known(sorted(_KEYS))
             )
@@ -125,11 +133,11 @@ class NodeReader:
     def _capabilities(self, raw: Mapping[str, object], path: Path) -> dict[str, Mapping[str, object]]:
         capabilities: dict[str, Mapping[str, object]] = {}
         for name, content in raw.items():
-            if not isinstance(content, dict | None):
+            if content is not None and not isinstance(content, dict):
                 self.report.error("bad-structure", (*path, name), "a capability must be a map with properties")
                 continue
             given = as_map(content)
-            for key in sorted(given.keys() - {"properties", "attributes", "occurrences", "directives"}):
+            for key in () if given.keys() <= _CAPABILITY_KEYS else sorted(given.keys() - _CAPABILITY_KEYS):
                 hint = "put it under properties"
                 self.report.error("unknown-key", (*path, name, key), f"a capability has no key {key!r}", hint)
             capabilities[name] = self._part(given, "properties", (*path, name))
@@ -264,7 +272,7 @@ class NodeReader:
             if definition is None:
                 message = f"{node_type.name} has no capability {name!r}"
                 self.report.error("unknown-capability", at, message, known(node_type.capabilities))
-            elif self.types.full_name("capability_types", definition.type):
+            elif definition.lineage or self.types.full_name("capability_types", definition.type):
                 self._check_properties(given, definition.properties, definition.type, (*at, "properties"))
 
     def _check_properties(
@@ -277,6 +285,6 @@ class NodeReader:
                 self.report.error("unknown-property", (*path, name), message, known(definitions))
             elif value is not None:
                 self.coercer.coerce(value, definition.schema, (*path, name))
-        for name, definition in definitions.items():
-            if definition.required and not definition.has_default and given.get(name) is None:
+        for name in self.types.needed(definitions):
+            if given.get(name) is None:
                 self.report.error("property-required", path, f"{owner} needs the property {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 import yaml
@@ -27,14 +26,14 @@ def point(mark: object) -> tuple[int, int]:
     return line + 1, column + 1
 
 
-@dataclass(slots=True)
 class _Mark:
     """Line and column from 1; of a value in a mapping, those of its key. The text of a merge key is None."""
 
-    line: int
-    column: int
-    children: dict[str, _Mark] | list[_Mark] | None = None
-    key: tuple[str | None, int, int] | None = None  # of the pair that is being read
+    __slots__ = ("children", "column", "key", "line")
+
+    def __init__(self, line: int, column: int, children: dict[str, _Mark] | list[_Mark] | None = None) -> None:
+        self.line, self.column, self.children = line, column, children
+        self.key: tuple[str | None, int, int] | None = None  # of the pair that is being read
 
 
 _NONE: Final = _Mark(1, 1)
@@ -70,13 +69,13 @@ class Positions:
         return mark.line, mark.column
 
 
-@dataclass(slots=True)
 class _Marker:
     """Builds a tree of marks in the shape of the values; an alias shares the marks of what it stands for."""
 
-    _stack: list[tuple[_Mark, str | None]] = field(default_factory=list)
-    _anchors: dict[str, tuple[_Mark, str | None]] = field(default_factory=dict)
-    _root: _Mark = field(default_factory=lambda: _NONE)
+    def __init__(self) -> None:
+        self._stack: list[tuple[_Mark, str | None]] = []
+        self._anchors: dict[str, tuple[_Mark, str | None]] = {}
+        self._root = _NONE
 
     def read(self, text: str) -> _Mark:
         loader = _Loader(text)

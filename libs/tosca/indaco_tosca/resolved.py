@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 from indaco_tosca.evaluate import ABSENT, EvaluationError, Evaluator
 from indaco_tosca.functions import calls_in
-from indaco_tosca.model import LateValue, Node, SecretPlaceholder
+from indaco_tosca.model import UNKNOWN, LateValue, Node, SecretPlaceholder
 from indaco_tosca.positions import Path
 from indaco_tosca.report import Report
 from indaco_tosca.scalars import scalar_unit, source_text
 from indaco_tosca.schema import PropertyDefinition
+from indaco_tosca.tree import CONTAINERS
 from indaco_tosca.values import Coercer
 
 NODES: Path = ("topology_template", "node_templates")
+_CONSTANT: Final = (str, int, float)  # kinds of values in which there is nothing to evaluate
 _COPIES_PER_VALUE: Final = 16  # defaults that are copied to a node; that costs as much as one value
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(NamedTuple):
     """Canonical properties of one thing, with readers for the kinds that a plan is made of.
 
     ``tainted`` has, for each property that depends on secrets, their names.
@@ -38,7 +38,7 @@ class Values:
 
     def text(self, name: str) -> str:
         value = self._known(name)
-        return "" if isinstance(value, dict | list) else source_text(value)
+        return "" if isinstance(value, CONTAINERS) else source_text(value)
 
     def integer(self, name: str) -> int | None:
         value = self._known(name)
@@ -79,19 +79,18 @@ class Values:
     def _known(self, name: str) -> object:
         """Return a value that a resource may depend on: neither secret nor known only after deployment."""
         value = self.found.get(name)
+        if name not in self.tainted and not isinstance(value, UNKNOWN):
+            return value
         if name in self.tainted or isinstance(value, SecretPlaceholder):
             message = "a resource must not depend on a secret input: what a provider is asked for is not secret"
             self.report.error("secret-in-resource", (*self.path, name), message)
-            return None
-        if isinstance(value, LateValue):
+        else:
             message = "a resource must not depend on an attribute, which is known only after deployment"
             self.report.error("attribute-in-resource", (*self.path, name), message)
-            return None
-        return value
+        return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Defaults:
+class _Defaults(NamedTuple):
     """What the properties of a type are where a template assigns none; found out once, and shared: nobody changes it."""
 
     fixed: dict[str, object]  # canonical values
@@ -104,23 +103,23 @@ class _Defaults:
 _TOO_MANY: Final = _Defaults({}, (), ())
 
 
-@dataclass(slots=True)
 class Resolver:
     """Resolves properties of nodes and capabilities, once each, all of them within one budget."""
 
-    evaluator: Evaluator
-    report: Report
-    _cache: dict[tuple[str, str], Values] = field(default_factory=dict)
-    _known: dict[tuple[str, str], _Defaults] = field(default_factory=dict)
-    _coercer: Coercer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._coercer = Coercer(self.evaluator.template.types, self.report)
+    def __init__(self, evaluator: Evaluator, report: Report) -> None:
+        self.evaluator, self.report = evaluator, report
+        self._cache: dict[tuple[str, str], Values] = {}
+        self._known: dict[tuple[str, str], _Defaults] = {}
+        self._coercer = Coercer(evaluator.template.types, report)
 
     def node(self, node: Node) -> Values:
-        return self._resolve(node, "", node.definition.properties, (*NODES, node.name, "properties"))
+        known = self._cache.get((node.name, ""))
+        return known or self._resolve(node, "", node.definition.properties, (*NODES, node.name, "properties"))
 
     def capability(self, node: Node, name: str) -> Values:
+        known = self._cache.get((node.name, name))
+        if known:
+            return known
         found = node.definition.capabilities.get(name)
         path = (*NODES, node.name, "capabilities", name, "properties")
         return self._resolve(node, name, found.properties if found else {}, path)
@@ -128,28 +127,27 @@ class Resolver:
     def _resolve(
         self, node: Node, capability: str, definitions: Mapping[str, PropertyDefinition], path: Path
     ) -> Values:
-        key = (node.name, capability)
-        if key not in self._cache:
-            assigned = node.capabilities.get(capability, {}) if capability else node.properties
-            kind = (node.type, capability)
-            defaults = self._known.get(kind) or self._defaults(kind, definitions, path)
-            names = dict.fromkeys((*assigned, *defaults.computed)) if assigned or defaults.computed else ()
-            found = self._copied(defaults.fixed, path) if names else defaults.fixed
-            tainted: dict[str, frozenset[str]] = {}
-            for name in names:
-                raw = assigned.get(name)
-                if isinstance(raw, str | int | float):  # nothing to evaluate
-                    found[name] = self._coercer.coerce(raw, definitions[name].schema, (*path, name))
-                    continue
-                value, touched = self._property(node, capability, definitions[name], (*path, name))
-                if value is not ABSENT:
-                    found[name] = value
-                    tainted |= {name: touched} if touched else {}
-            for name in defaults.needed:
-                if name not in found:
-                    self.report.warn("value-absent", (*path, name), f"the property {name!r} has no value")
-            self._cache[key] = Values(found, path, self.report, tainted)
-        return self._cache[key]
+        assigned = node.capabilities.get(capability, {}) if capability else node.properties
+        kind = (node.type, capability)
+        defaults = self._known.get(kind) or self._defaults(kind, definitions, path)
+        names = dict.fromkeys((*assigned, *defaults.computed)) if assigned or defaults.computed else ()
+        found = self._copied(defaults.fixed, path) if names else defaults.fixed
+        tainted: dict[str, frozenset[str]] = {}
+        for name in names:
+            raw = assigned.get(name)
+            if isinstance(raw, _CONSTANT):
+                found[name] = self._coercer.coerce(raw, definitions[name].schema, (*path, name))
+                continue
+            value, touched = self._property(node, capability, definitions[name], (*path, name))
+            if value is not ABSENT:
+                found[name] = value
+                if touched:
+                    tainted[name] = touched
+        for name in defaults.needed:
+            if name not in found:
+                self.report.warn("value-absent", (*path, name), f"the property {name!r} has no value")
+        values = self._cache[node.name, capability] = Values(found, path, self.report, tainted)
+        return values
 
     def _copied(self, fixed: dict[str, object], path: Path) -> dict[str, object]:
         if len(fixed) >= _COPIES_PER_VALUE:

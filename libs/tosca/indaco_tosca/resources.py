@@ -35,17 +35,21 @@ class Sizes(TypedDict):
 
 def sizes_of(host: Values) -> Sizes:
     """Return the sizes of a host capability; an amount that no machine has, a slip of the keyboard, goes to the report."""
+    numbers: dict[str, float] = {}
     for name in ("num_cpus", "num_gpus"):
-        if (host.number(name) or 0) > MAX_NUMBER:
+        numbers[name] = host.number(name) or 0
+        if numbers[name] > MAX_NUMBER:
             host.report.error("too-large", (*host.path, name), f"{name} may be {MAX_NUMBER} at most")
+    sizes: dict[str, int] = {}
     for name in ("mem_size", "disk_size"):
-        if host.size(name) > MAX_SIZE:
+        sizes[name] = host.size(name)
+        if sizes[name] > MAX_SIZE:
             host.report.error("too-large", (*host.path, name), f"{name} may be {MAX_SIZE // 2**40} TiB at most")
     return {
-        "cpu_milli": round((host.number("num_cpus") or 0) * 1000),
-        "memory_bytes": host.size("mem_size"),
-        "disk_bytes": host.size("disk_size"),
-        "gpus": host.integer("num_gpus") or 0,
+        "cpu_milli": round(numbers["num_cpus"] * 1000),
+        "memory_bytes": sizes["mem_size"],
+        "disk_bytes": sizes["disk_size"],
+        "gpus": int(numbers["num_gpus"]),
         "gpu_vendor": host.text("gpu_vendor"),
         "gpu_model": host.text("gpu_model"),
     }
@@ -67,7 +71,7 @@ def instance_count(node: Node, resolver: Resolver) -> int:
 def image_of(node: Node, resolver: Resolver) -> Mapping[str, str]:
     """Return what is asked of the image; only what the template gives."""
     os = resolver.capability(node, "os")
-    return {key: os.text(key) for key in _IMAGE_KEYS if os.text(key)}
+    return {key: text for key in _IMAGE_KEYS if (text := os.text(key))}
 
 
 def endpoints_of(nodes: list[Node], resolver: Resolver) -> list[tuple[str, Values]]:
@@ -134,7 +138,8 @@ def port_rule(name: str, spec: Mapping[str, object], path: Path, resolver: Resol
         resolver.report.error("bad-port", path, "the port must be known before deployment and not be a secret")
         return None
     try:
-        ip_network(cidr, strict=False)
+        if cidr != ANYWHERE:
+            ip_network(cidr, strict=False)
     except ValueError:
         resolver.report.error("bad-cidr", (*path, "remote_cidr"), f"{cidr[:60]!r} is not a network")
         return None

@@ -21,7 +21,7 @@ BOOLEANS: Final = {
 NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 NUMBER_START: Final = frozenset("0123456789+-.")
 _INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)")
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
 _MAX_DIGITS: Final = 64  # no size, port or count is longer; a conversion of a long number takes quadratic time
 
 
@@ -35,6 +35,9 @@ class SourceFloat(float):
     """A float whose text in the document differs from its canonical form (``20.10``)."""
 
     text: str
+
+
+_SourceNumber = (SourceInt, SourceFloat)
 
 
 def resolve_plain(text: str) -> object:
@@ -77,7 +80,9 @@ def _float(text: str) -> float:
 
 def source_text(value: object) -> str:
     """Return a scalar as the text that a person would have written: booleans in lower case, null as nothing."""
-    if isinstance(value, SourceInt | SourceFloat):
+    if type(value) is str:
+        return value
+    if isinstance(value, _SourceNumber):
         return value.text
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from indaco_tosca.tree import as_map, as_text, single_maps
 
@@ -17,16 +16,14 @@ CONSTRAINTS: Final = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Constraint:
+class Constraint(NamedTuple):
     """One rule, for example ``in_range`` with ``[1, 4]``."""
 
     kind: str
     argument: object
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(NamedTuple):
     """The type of a value, with the schema of the entries of a list or map."""
 
     type: str = "string"
@@ -34,8 +31,7 @@ class Schema:
     constraints: tuple[Constraint, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PropertyDefinition:
+class PropertyDefinition(NamedTuple):
     """A property as a type defines it."""
 
     name: str
@@ -51,11 +47,11 @@ def read_schema(definition: object, *, default_type: str = "string") -> Schema:
     if isinstance(definition, str):
         return Schema(definition)
     raw = as_map(definition)
-    entry = raw.get("entry_schema")
+    entry, constraints = raw.get("entry_schema"), raw.get("constraints")
     return Schema(
         as_text(raw.get("type")) or default_type,
         None if entry is None else read_schema(entry),
-        tuple(Constraint(kind, argument) for kind, argument, _ in single_maps(raw.get("constraints"))),
+        tuple(Constraint(kind, argument) for kind, argument, _ in single_maps(constraints)) if constraints else (),
     )
 
 

@@ -26,6 +26,7 @@ class Topology:
         self._template = template
         self._nodes = template.nodes
         self._hosts: dict[str, str] = {}
+        self._machines: dict[str, str] = {}  # of those nodes that were asked for
         for node in template.nodes.values():
             for requirement in node.requirements:
                 if requirement.target and self._is_host(requirement):
@@ -45,7 +46,7 @@ class Topology:
                 self._ports.setdefault(self._target(node, "binding"), []).append(bound)
 
     def is_a(self, node: Node, type_name: str) -> bool:
-        return node.definition.derives_from(type_name)
+        return type_name in node.definition.lineage
 
     def kind_of(self, node: Node) -> Kind | None:
         """Return what a node is at a site; None for what is a part of something else, or nothing."""
@@ -85,6 +86,11 @@ class Topology:
 
     def machine_of(self, name: str) -> str:
         """Return the machine that a node is, is hosted on or is attached to; empty if there is none."""
+        if name not in self._machines:
+            self._machines[name] = self._machine_of(name)
+        return self._machines[name]
+
+    def _machine_of(self, name: str) -> str:
         node = self._nodes[name]
         if self.is_a(node, COMPUTE):
             return name

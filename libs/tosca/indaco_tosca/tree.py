@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from indaco_tosca.positions import Path
 
+CONTAINERS: Final = (dict, list)
 _NOTHING: Mapping[str, object] = {}
 
 

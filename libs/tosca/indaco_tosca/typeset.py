@@ -7,8 +7,7 @@ two templates whose imports define the same name differently never see each othe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from indaco_tosca.errors import Problem, TemplateError, pointer
 from indaco_tosca.schema import PRIMITIVES, Constraint, PropertyDefinition, Schema, read_property, read_schema
@@ -50,8 +49,7 @@ class TypeCycle(ValueError):
         super().__init__(" -> ".join(names))
 
 
-@dataclass(frozen=True, slots=True)
-class CapabilityDefinition:
+class CapabilityDefinition(NamedTuple):
     """``lineage`` is empty for a type that is not known."""
 
     name: str
@@ -60,16 +58,14 @@ class CapabilityDefinition:
     properties: Mapping[str, PropertyDefinition]
 
 
-@dataclass(frozen=True, slots=True)
-class RequirementDefinition:
+class RequirementDefinition(NamedTuple):
     name: str
     node: str
     capability: str
     relationship: str
 
 
-@dataclass(frozen=True, slots=True)
-class NodeType:
+class NodeType(NamedTuple):
     """A node type with everything that it inherits; ``lineage`` runs from the type itself to the root."""
 
     name: str
@@ -85,8 +81,7 @@ class NodeType:
         return name in self.lineage
 
 
-@dataclass(frozen=True, slots=True)
-class DataType:
+class DataType(NamedTuple):
     """A data type: either a structure with properties, or a primitive with more constraints."""
 
     name: str
@@ -97,21 +92,21 @@ class DataType:
     entry: Schema | None = None
 
 
-@dataclass(slots=True, eq=False)
 class TypeSet:
     """Layered, lazily flattened type definitions; safe to share, because flattening is only a cache.
 
     ``derived`` is room for what others make of a type once, by the type's name and that of a capability or "".
     """
 
-    definitions: Mapping[str, Mapping[str, object]]
-    base: TypeSet | None = None
-    derived: dict[tuple[str, str], object] = field(default_factory=dict, repr=False)
-    _flattened: int = 0
-    _lineages: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict, repr=False)
-    _members: dict[tuple[str, str, str], Mapping[str, PropertyDefinition]] = field(default_factory=dict, repr=False)
-    _nodes: dict[str, NodeType] = field(default_factory=dict, repr=False)
-    _data: dict[str, DataType] = field(default_factory=dict, repr=False)
+    def __init__(self, definitions: Mapping[str, Mapping[str, object]], base: TypeSet | None = None) -> None:
+        self.definitions, self.base = definitions, base
+        self.derived: dict[tuple[str, str], object] = {}
+        self._flattened = 0
+        self._lineages: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._members: dict[tuple[str, str, str], Mapping[str, PropertyDefinition]] = {}
+        self._nodes: dict[str, NodeType] = {}
+        self._data: dict[str, DataType] = {}
+        self._needed: dict[int, tuple[Mapping[str, PropertyDefinition], tuple[str, ...]]] = {}  # by identity
 
     def raw(self, section: str, name: str) -> Mapping[str, object] | None:
         """Return the definition of exactly this name, from the highest layer that has it."""
@@ -196,6 +191,14 @@ class TypeSet:
         if place not in self._members:
             self._members[place] = self._flatten_members(section, lineage, key)
         return self._members[place]
+
+    def needed(self, definitions: Mapping[str, PropertyDefinition]) -> tuple[str, ...]:
+        """Return the names of the properties of a type that have no default and must be assigned."""
+        known = self._needed.get(id(definitions))
+        if known is None:
+            names = (name for name, item in definitions.items() if item.required and not item.has_default)
+            known = self._needed[id(definitions)] = definitions, tuple(names)
+        return known[1]
 
     def _flatten_members(self, section: str, lineage: tuple[str, ...], key: str) -> Mapping[str, PropertyDefinition]:
         below = self._below(section, lineage)

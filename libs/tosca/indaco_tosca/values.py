@@ -12,7 +12,7 @@ from typing import Final
 
 from indaco_tosca.constraints import TOO_LONG, BadConstraint, ConstraintChecker
 from indaco_tosca.functions import call_of
-from indaco_tosca.model import LateValue, SecretPlaceholder
+from indaco_tosca.model import UNKNOWN
 from indaco_tosca.positions import Path
 from indaco_tosca.report import MAX_PROBLEMS, Report, known
 from indaco_tosca.scalars import UNITS, SourceFloat, SourceInt, scalar_unit, source_text
@@ -24,9 +24,10 @@ MAX_DEPTH: Final = 90
 NAMES_PER_VALUE: Final = 10  # of properties looked for in a structure; that costs as much as one value
 _PORT_SPEC: Final = "tosca.datatypes.network.PortSpec"
 _VERSION = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18}){0,2}(\.[A-Za-z0-9_]+(-[0-9]+)?)?")
-_TIMESTAMP = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([Tt\s]\s*\d{1,2}:\d{2}:\d{2}(\.\d+)?\s*([Zz]|[-+]\d{1,2}(:?\d{2})?)?)?")
+_TIMESTAMP: Final = r"\d{4}-\d{1,2}-\d{1,2}([Tt\s]\s*\d{1,2}:\d{2}:\d{2}(\.\d+)?\s*([Zz]|[-+]\d{1,2}(:?\d{2})?)?)?"
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
-_FLOAT = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?([eE][-+]?[0-9]{1,3})?")
+_FLOAT: Final = r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?([eE][-+]?[0-9]{1,3})?"
+_EXACT: Final = {"string": str, "integer": int, "boolean": bool}  # types whose values are canonical as they are
 _WORDS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -107,7 +108,7 @@ class Coercer:
         self._report.error("too-many-values", budget.where, message, "leave out defaults of types that hold each other")
 
     def _coerce(self, value: object, schema: Schema, path: Path) -> object:
-        if isinstance(value, SecretPlaceholder | LateValue) or (self._leaves_functions and call_of(value)):
+        if isinstance(value, UNKNOWN) or (self._leaves_functions and call_of(value)):
             return value
         budget = self.budget
         budget.left -= 1
@@ -120,14 +121,16 @@ class Coercer:
         except TypeCycle as error:
             self._report.error("type-cycle", path, f"the type {schema.type} derives from itself: {error}")
             return value
-        if type(value) is str and kind.primitive == "string" and not (schema.constraints or kind.constraints):
+        constraints = schema.constraints + kind.constraints
+        if not constraints and type(value) is _EXACT.get(kind.primitive):
             return value
         try:
             result = self._by_type(value, kind, schema.entry or kind.entry, path)
         except Mismatch as error:
             self._report.error("wrong-type", path, str(error), error.hint)
             return value
-        self._check(result, (*schema.constraints, *kind.constraints), kind.primitive, path)
+        if constraints:
+            self._check(result, constraints, kind.primitive, path)
         return result
 
     def _by_type(self, value: object, kind: DataType, entry: Schema | None, path: Path) -> object:
@@ -171,8 +174,10 @@ class Coercer:
         return result
 
     def _refuse_unknown(self, value: dict[str, object], kind: DataType, path: Path) -> None:
+        if value.keys() <= kind.properties.keys():
+            return
         unknown = sorted(value.keys() - kind.properties.keys(), key=str)[:MAX_PROBLEMS]
-        hint = known(kind.properties) if unknown else ""
+        hint = known(kind.properties)
         for key in unknown:
             message = f"{kind.name} has no property {str(key)[:80]!r}"
             self._report.error("unknown-property", (*path, str(key)), message, hint)
@@ -181,7 +186,7 @@ class Coercer:
         bounds = value if isinstance(value, list) else []
         if len(bounds) != 2:  # noqa: PLR2004
             raise Mismatch("must be a list of two numbers: [low, high]")
-        if any(isinstance(bound, SecretPlaceholder | LateValue) or call_of(bound) for bound in bounds):
+        if any(isinstance(bound, UNKNOWN) or call_of(bound) for bound in bounds):
             return value
         low, high = (bound if bound == "UNBOUNDED" else scalar(bound, "integer") for bound in bounds)
         if isinstance(low, int) and isinstance(high, int) and low > high:
@@ -203,7 +208,7 @@ class Coercer:
 
 def scalar(value: object, primitive: str) -> object:
     """Return a value as a primitive type has it. Raises: Mismatch."""
-    if primitive == "string" and type(value) is str:
+    if type(value) is _EXACT.get(primitive):
         return value
     if isinstance(value, dict | list) or value is None:
         raise Mismatch(f"must be {_article(primitive)}, not {_named(value)}")
@@ -217,7 +222,7 @@ def scalar(value: object, primitive: str) -> object:
             return _boolean(value, text)
         case "version" if not _VERSION.fullmatch(text):
             raise Mismatch(f"{text[:40]!r} is not a version", "write major.minor, for example 22.04")
-        case "timestamp" if not _TIMESTAMP.fullmatch(text):
+        case "timestamp" if not re.fullmatch(_TIMESTAMP, text):
             raise Mismatch(f"{text[:40]!r} is not a time in ISO 8601")
         case "version" | "timestamp":
             return text
@@ -239,7 +244,7 @@ def _integer(value: object, text: str) -> int:
 
 
 def _float(value: object, text: str) -> float:
-    if isinstance(value, bool) or not (isinstance(value, int | float) or _FLOAT.fullmatch(text)):
+    if isinstance(value, bool) or not (isinstance(value, int | float) or re.fullmatch(_FLOAT, text)):
         raise Mismatch(f"must be a number, not {text[:40]!r}")
     try:
         number = float(text) if isinstance(value, str) else float(value)  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from indaco_tosca import parse
-from indaco_tosca.__main__ import main
 from indaco_tosca.expect import expect
+from indaco_tosca.program import main
 
 POLICY = {"where": {"type": "tosca.policies.indigo.SlaPlacement", "properties": {"sla_id": "@"}}}
 

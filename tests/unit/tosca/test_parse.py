@@ -116,6 +116,11 @@ topology_template:
             "unknown-node",
         ),
         (
+            {"nodes": {"b": {"type": "tosca.nodes.Compute", "interfaces": {"get_input": "i"}}}},
+            "/topology_template/node_templates/b/interfaces",
+            "bad-structure",
+        ),
+        (
             {"nodes": {"b": {"type": "tosca.nodes.indigo.S3Bucket"}}},
             "/topology_template/node_templates/b/properties",
             "property-required",

@@ -11,8 +11,8 @@ from indaco_tosca.recipes.shell import RecipeError
 from indaco_tosca.scalars import source_text
 
 _PROPERTY: Final = "os_users"
-_NAME: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_KEY: Final = re.compile(r"[^\x00-\x1f\x7f]{1,16384}")  # what is no key opens nothing: the server passes it over
+_NAME: Final = r"[a-z_][a-z0-9_-]{0,31}"
+_KEY: Final = r"[^\x00-\x1f\x7f]{1,16384}"  # what is no key opens nothing: the server passes it over
 _MAKE: Final = """\
 # account NAME KEY SUDO: made once, with this key among its own; SUDO is yes or no
 account() {
@@ -39,9 +39,9 @@ def accounts(users: Sequence[Mapping[str, object]]) -> str:
 
 def _call(user: Mapping[str, object]) -> str:
     name, key = source_text(user.get("os_user_name")), source_text(user.get("os_user_ssh_public_key")).strip()
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         message = "the name of an account has small letters, digits, - and _, a letter first, 32 at most"
         raise RecipeError(_PROPERTY, f"{name[:40]!r} cannot be the name of an account: {message}")
-    if key and not _KEY.fullmatch(key):
+    if key and not re.fullmatch(_KEY, key):
         raise RecipeError(_PROPERTY, f"the key of {name} must be on one line, as in a .pub file")
     return shlex.join(["account", name, key, "yes" if user.get("os_user_add_to_sudoers") is True else "no"]) + "\n"

@@ -29,11 +29,11 @@ _UNDERSTOOD: Final = {
     SCRIPT: _COMPONENT | {"script", "environment", "secret_environment"},
 }
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
-_IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/@-]{0,255}")
-_PUBLISHED = re.compile(r"[0-9a-fA-F.:\[\]-]{1,60}(/(tcp|udp|sctp))?")
-_URL = re.compile(r"https?://[^\s'\"\\]{1,2000}")
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){0,4}")
+_NAME: Final = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}"
+_IMAGE: Final = r"[a-z0-9][a-zA-Z0-9._:/@-]{0,255}"
+_PUBLISHED: Final = r"[0-9a-fA-F.:\[\]-]{1,60}(/(tcp|udp|sctp))?"
+_URL: Final = r"https?://[^\s'\"\\]{1,2000}"
+_FILE: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){0,4}"
 _DATA: Final = "/data"
 
 
@@ -62,7 +62,7 @@ def _docker_run(properties: Mapping[str, object], volumes: tuple[Volume, ...]) -
     has_tag = ":" in image.rsplit("/", 1)[-1]
     command = ["docker", "run", "--detach", "--restart", "unless-stopped", "--name", name]
     for port in as_list(properties.get("docker_ports")):
-        if not _PUBLISHED.fullmatch(source_text(port)):
+        if not re.fullmatch(_PUBLISHED, source_text(port)):
             raise RecipeError("docker_ports", f"{source_text(port)[:60]!r} is not a published port, as in 8080:80")
         command += ["--publish", source_text(port)]
     for key, value in environment(properties).items():
@@ -100,7 +100,7 @@ def _docker_compose(properties: Mapping[str, object]) -> str:
 
 def _project_file(folder: str, name: str, text: str) -> list[str]:
     """Return the commands that write a file which containers mount, whose users are not root: hence its mode."""
-    if not _FILE.fullmatch(name) or name == "docker-compose.yaml":
+    if not re.fullmatch(_FILE, name) or name == "docker-compose.yaml":
         raise RecipeError("files", f"{name[:60]!r} is not the relative name of a further file")
     path = f"{folder}/{name}"
     parent = path.rsplit("/", 1)[0]

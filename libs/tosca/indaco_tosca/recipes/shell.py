@@ -10,7 +10,7 @@ from typing import Final
 from indaco_tosca.scalars import source_text
 from indaco_tosca.tree import as_list, as_map
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
 FUNCTIONS: Final = """\
 #!/bin/sh
@@ -125,10 +125,10 @@ class RecipeError(ValueError):
         super().__init__(message)
 
 
-def checked(properties: Mapping[str, object], name: str, pattern: re.Pattern[str], message: str) -> str:
+def checked(properties: Mapping[str, object], name: str, pattern: str, message: str) -> str:
     """Return a property that matches as a whole. Raises: RecipeError."""
     value = source_text(properties.get(name))
-    if not pattern.fullmatch(value):
+    if not re.fullmatch(pattern, value):
         raise RecipeError(name, message)
     return value
 
@@ -166,7 +166,7 @@ def variables(pairs: Iterable[tuple[str, object]], name: str) -> dict[str, str]:
     """Return variables with their values as text; *name* is the property that they come from. Raises: RecipeError."""
     found = {key: source_text(value) for key, value in pairs}
     for key, text in found.items():
-        if not _VARIABLE.fullmatch(key):
+        if not re.fullmatch(_VARIABLE, key):
             raise RecipeError(name, f"{key[:60]!r} is not the name of a variable")
         if "\0" in text:
             raise RecipeError(name, f"the variable {key!r} has a zero byte, which no variable can hold")

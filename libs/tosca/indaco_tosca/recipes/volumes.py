@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Final
 
 from indaco_tosca.model import Volume
 from indaco_tosca.recipes.accounts import accounts
 from indaco_tosca.recipes.shell import FUNCTIONS, RecipeError
 
-_FOLDER = re.compile(r"(/[A-Za-z0-9_.-]{1,64}){1,8}/?")
+_FOLDER: Final = r"(/[A-Za-z0-9_.-]{1,64}){1,8}/?"
 _FILE_SYSTEMS: Final = frozenset({"ext3", "ext4", "xfs"})
 _SERIAL: Final = 20  # characters of a volume's id that its disk shows
 
@@ -29,7 +28,7 @@ def script(parts: list[str], volumes: tuple[Volume, ...] = (), users: Sequence[M
 
 
 def _mounted(volume: Volume) -> str:
-    if not _FOLDER.fullmatch(volume.mount) or ".." in volume.mount.split("/"):
+    if not re.fullmatch(_FOLDER, volume.mount) or ".." in volume.mount.split("/"):
         raise RecipeError(
             "location", f"{volume.mount[:60]!r} is not an absolute path of letters, digits, dots and dashes"
         )
@@ -39,5 +38,7 @@ def _mounted(volume: Volume) -> str:
         return f"old_volume {shlex.quote(f'/dev/disk/by-id/virtio-{serial}')} {folder}\n"
     if volume.fs_type not in _FILE_SYSTEMS:
         raise RecipeError("fs_type", f"the file system must be one of {', '.join(sorted(_FILE_SYSTEMS))}")
+    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL, for which a machine without volumes need not wait
+
     label = "v-" + sha256(volume.name.encode()).hexdigest()[:8]  # XFS allows 12 characters
     return f"new_volume {label} {volume.size_bytes} {folder} {volume.fs_type}\n"
