@@ -3,6 +3,7 @@
 // Users, groups and clients come from a JSON file (oidc_accounts.json beside this one, or OIDC_ACCOUNTS). Every access
 // token is an RFC 9068 JWT that carries the groups. Logging in is one form, so that a script can do it: GET the
 // authorization URL, follow the redirects to /_login/<id>, POST "login" and "password" there.
+// Clients with x_opaque get opaque tokens; their groups are told at introspection and userinfo, or at userinfo alone.
 //
 //   OIDC_PORT     port on 127.0.0.1
 //   OIDC_FOLDER   keys and the administrator's token are kept here
@@ -14,7 +15,8 @@
 import { createServer } from 'node:http';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { generateKeyPairSync, randomBytes, timingSafeEqual } from 'node:crypto';
-import { Provider } from 'oidc-provider';
+import { createLocalJWKSet, jwtVerify } from 'jose'; // comes with oidc-provider
+import { Provider, errors } from 'oidc-provider';
 
 const PORT = Number(process.env.OIDC_PORT);
 const FOLDER = process.env.OIDC_FOLDER;
@@ -22,6 +24,8 @@ const TTL_S = Number(process.env.OIDC_TTL_S ?? 900);
 const ALG = process.env.OIDC_ALG ?? 'RS256';
 const ISSUER = `http://127.0.0.1:${PORT}`;
 const BODY_LIMIT = 10_000;
+const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 
 const accounts = JSON.parse(readFileSync(process.env.OIDC_ACCOUNTS ?? new URL('oidc_accounts.json', import.meta.url)));
 const RESOURCE = `urn:${accounts.audience}`; // resource indicators must be URIs, audiences need not
@@ -69,7 +73,7 @@ function build() {
     clients: accounts.clients,
     jwks: loadKeys(),
     cookies: { keys: [COOKIE_KEY] },
-    extraClientMetadata: { properties: ['x_groups'] },
+    extraClientMetadata: { properties: ['x_groups', 'x_opaque'] },
     scopes: SCOPES,
     claims: {
       openid: ['sub'],
@@ -96,7 +100,7 @@ function build() {
       userinfo: { enabled: true },
       resourceIndicators: {
         enabled: true,
-        defaultResource: () => RESOURCE,
+        defaultResource: (_, client) => (client.x_opaque ? undefined : RESOURCE),
         useGrantedResource: () => true,
         getResourceServerInfo: () => resourceServer(),
       },
@@ -109,10 +113,12 @@ function build() {
         const client = await provider.Client.find(token.clientId);
         return groupClaims({ groups: client.x_groups });
       }
+      if ((await provider.Client.find(token.clientId)).x_opaque === 'userinfo') return undefined;
       const { email, name, preferred_username: username } = accounts.users[token.accountId].claims;
       return { ...groupClaims(accounts.users[token.accountId].claims), email, name, preferred_username: username };
     },
   });
+  provider.registerGrantType(EXCHANGE, exchange, ['subject_token', 'subject_token_type', 'audience', 'resource', 'scope']);
   return provider;
 }
 
@@ -138,6 +144,31 @@ async function newGrant(accountId, clientId, scope) {
   grant.addOIDCScope(scope);
   grant.addResourceScope(RESOURCE, scope);
   return grant.save();
+}
+
+// ── token exchange (RFC 8693), simulated: oidc-provider has none of its own ────────────────────
+
+/** An access token of a user of ours, for any client, becomes tokens of the client that asks: scopes as asked, the usual audience. */
+async function exchange(ctx) {
+  const { client, params } = ctx.oidc;
+  if (params.subject_token_type !== ACCESS_TOKEN || !params.subject_token) throw new errors.InvalidRequest('subject_token: an access token');
+  let claims;
+  try {
+    const keys = loadKeys().keys.map(({ kty, n, e, crv, x, y, kid, alg, use }) => ({ kty, n, e, crv, x, y, kid, alg, use }));
+    ({ payload: claims } = await jwtVerify(params.subject_token, createLocalJWKSet({ keys }), { issuer: ISSUER, typ: 'at+jwt' }));
+  } catch {
+    throw new errors.InvalidGrant('subject_token is not an access token of ours, or has expired');
+  }
+  if (!Object.hasOwn(accounts.users, claims.sub)) throw new errors.InvalidGrant('subject_token is not of a user');
+  const scope = (params.scope ?? 'openid').split(' ').filter((each) => SCOPES.includes(each)).join(' ');
+  const granted = { accountId: claims.sub, client, grantId: await newGrant(claims.sub, client.clientId, scope), gty: 'token_exchange', scope };
+  const access = new provider.AccessToken({ ...granted, expiresIn: TTL_S });
+  access.resourceServer = new provider.ResourceServer(RESOURCE, resourceServer());
+  ctx.body = { access_token: await access.save(), issued_token_type: ACCESS_TOKEN, token_type: 'Bearer', expires_in: TTL_S, scope };
+  if (scope.split(' ').includes('offline_access')) {
+    const refresh = new provider.RefreshToken({ ...granted, resource: RESOURCE, rotations: 0 });
+    ctx.body.refresh_token = await refresh.save();
+  }
 }
 
 // ── our own pages ──────────────────────────────────────────────────────────────────────────────

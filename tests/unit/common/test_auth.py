@@ -5,131 +5,26 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import aiohttp
 import pytest
 import structlog
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from joserfc import jws, jwt
-from joserfc.jwk import ECKey, OctKey, RSAKey
+from joserfc import jws
+from joserfc.jwk import OctKey, RSAKey
 
-from indaco_common.auth import Authenticator, InsufficientScope, InvalidToken, Principal, TrustedIssuer, authenticator
+from indaco_common.auth import (
+    Authenticator,
+    InsufficientScope,
+    IssuerHttp,
+    Principal,
+    TrustedIssuer,
+    authenticator,
+)
 from indaco_common.clock import ManualClock
 from indaco_common.errors import Unauthenticated, Unavailable
 
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-RSA = RSAKey.generate_key(2048, {"kid": "rsa-1", "use": "sig", "alg": "RS256"})
-EC = ECKey.generate_key("P-256", {"kid": "ec-1", "use": "sig", "alg": "ES256"})
-OTHER_RSA = RSAKey.generate_key(2048, {"kid": "rsa-1", "use": "sig", "alg": "RS256"})
-
-
-@dataclass
-class Issuer:
-    """An issuer that can change its keys, fail, hang or redirect, and counts the requests that reach it."""
-
-    keys: list[Any] = field(default_factory=lambda: [RSA, EC])
-    url: str = ""
-    claimed: str = ""
-    asked: list[str] = field(default_factory=list)
-    status: int = 200
-    delay_s: float = 0
-    body: bytes | None = None
-
-    async def discovery(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path)
-        return web.json_response({"issuer": self.claimed or self.url, "jwks_uri": self.url + "/jwks"})
-
-    async def jwks(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path)
-        await asyncio.sleep(self.delay_s)
-        headers = {"Location": self.url + "/elsewhere"} if self.status == 302 else {}
-        if self.status != 200:
-            return web.Response(status=self.status, headers=headers)
-        keys = [key if isinstance(key, dict) else key.as_dict(private=False) for key in self.keys]
-        return web.Response(body=self.body or json.dumps({"keys": keys}).encode(), content_type="application/json")
-
-    @property
-    def fetches(self) -> int:
-        return self.asked.count("/jwks")
-
-
-@pytest.fixture
-async def issuer() -> AsyncIterator[Issuer]:
-    found = Issuer()
-    app = web.Application()
-    app.add_routes([web.get("/.well-known/openid-configuration", found.discovery), web.get("/jwks", found.jwks)])
-    async with TestServer(app) as server:
-        found.url = str(server.make_url("")).rstrip("/")
-        yield found
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(NOW)
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as found:
-        yield found
-
-
-@pytest.fixture
-async def auth(issuer: Issuer, clock: ManualClock, session: aiohttp.ClientSession) -> AsyncIterator[Authenticator]:
-    trusted = TrustedIssuer(issuer=issuer.url, aliases=[issuer.url + "/"], audiences=["indaco"], allow_http=True)
-    found = Authenticator([trusted], clock, session)
-    yield found
-    await found.close()
-
-
-def stamp(seconds: float = 0) -> int:
-    return int((NOW + timedelta(seconds=seconds)).timestamp())
-
-
-def claims(issuer: Issuer, **changes: Any) -> dict[str, Any]:
-    """Return good claims with *changes*; a value of ... takes the claim out."""
-    good = {
-        "iss": issuer.url,
-        "sub": "ada",
-        "aud": "indaco",
-        "iat": stamp(),
-        "exp": stamp(3600),
-        "scope": "openid offline_access",
-        "groups": ["cms", "/cms/analysis"],
-        "name": "Ada Lovelace",
-        "email": "ada@example.org",
-    }
-    return {name: value for name, value in {**good, **changes}.items() if value is not ...}
-
-
-def signed(content: dict[str, Any], key: Any = RSA, **header: Any) -> str:
-    default = {"alg": "RS256" if isinstance(key, RSAKey) else "ES256", "kid": key.kid, "typ": "at+jwt"}
-    given = {name: value for name, value in {**default, **header}.items() if value is not ...}
-    registry = jws.JWSRegistry(algorithms=list(jws.JWSRegistry.algorithms), strict_check_header=False)
-    registry.max_payload_length = registry.max_header_length = 1_000_000
-    registry.check_header = lambda _header: None  # type: ignore[method-assign]  # an attacker's library checks nothing
-    return jwt.encode(given, content, key, registry=registry)
-
-
-def raw(header: str | dict[str, Any], content: str | dict[str, Any], signature: bytes = b"x") -> str:
-    def part(value: str | dict[str, Any]) -> str:
-        text = value if isinstance(value, str) else json.dumps(value)
-        return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
-
-    return f"{part(header)}.{part(content)}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
-
-
-async def refused(auth: Authenticator, token: str) -> str:
-    with pytest.raises(InvalidToken) as caught:
-        await auth.authenticate(f"Bearer {token}")
-    assert caught.value.status == 401
-    assert token not in caught.value.detail
-    return caught.value.detail
+from .auth_world import EC, NOW, OTHER_RSA, RSA, Issuer, claims, raw, refused, signed, stamp
 
 
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RS256", "ES256"])
@@ -366,12 +261,12 @@ async def test_an_audience_may_be_one_of_a_list(auth: Authenticator, issuer: Iss
 
 
 async def test_an_issuer_without_audiences_must_be_told_so(
-    issuer: Issuer, clock: ManualClock, session: aiohttp.ClientSession
+    issuer: Issuer, clock: ManualClock, http: IssuerHttp
 ) -> None:
     with pytest.raises(ValueError, match="audiences is empty"):
         TrustedIssuer(issuer=issuer.url, allow_http=True)
     lax = TrustedIssuer(issuer=issuer.url, audiences=["indaco"], require_audience=False, allow_http=True)
-    auth = Authenticator([lax], clock, session)
+    auth = Authenticator([lax], clock, http)
     assert (await auth.authenticate("Bearer " + signed(claims(issuer, aud=...)))).subject == "ada"
     assert "another service" in await refused(auth, signed(claims(issuer, aud="another")))
 
@@ -492,13 +387,11 @@ async def test_a_discovery_document_of_another_issuer_is_not_used(auth: Authenti
     assert issuer.fetches == 0
 
 
-async def test_a_pinned_jwks_needs_no_discovery(
-    issuer: Issuer, clock: ManualClock, session: aiohttp.ClientSession
-) -> None:
+async def test_a_pinned_jwks_needs_no_discovery(issuer: Issuer, clock: ManualClock, http: IssuerHttp) -> None:
     trusted = TrustedIssuer(
         issuer="https://iam.example", jwks_uri=issuer.url + "/jwks", audiences=["indaco"], allow_http=True
     )
-    auth = Authenticator([trusted], clock, session)
+    auth = Authenticator([trusted], clock, http)
     assert (await auth.authenticate("Bearer " + signed(claims(issuer, iss="https://iam.example")))).subject == "ada"
     assert issuer.asked == ["/jwks"]
 
@@ -541,13 +434,11 @@ async def test_a_verified_token_is_remembered_for_a_minute_and_never_beyond_its_
     await refused(auth, token.removeprefix("Bearer "))
 
 
-async def test_the_memory_of_verified_tokens_is_bounded(
-    auth: Authenticator, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(authenticator, "REMEMBER", 3)
+async def test_the_memory_of_verified_tokens_is_bounded(auth: Authenticator, issuer: Issuer) -> None:
+    auth._verified.limit = 3
     for number in range(5):
         await auth.authenticate("Bearer " + signed(claims(issuer, sub=f"user-{number}"), EC))
-    assert [principal.subject for principal, _ in auth._verified.values()] == ["user-2", "user-3", "user-4"]
+    assert [known.principal.subject for known, _ in auth._verified._known.values()] == ["user-2", "user-3", "user-4"]
 
 
 # ── the trust table ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -569,13 +460,13 @@ def test_an_issuer_must_be_reached_safely(url: str) -> None:
         TrustedIssuer(issuer=url, audiences=["indaco"], allow_http=True)
 
 
-async def test_http_on_loopback_needs_consent_and_two_issuers_share_no_name(session: aiohttp.ClientSession) -> None:
+async def test_http_on_loopback_needs_consent_and_two_issuers_share_no_name(http: IssuerHttp) -> None:
     with pytest.raises(ValueError, match="must be https"):
         TrustedIssuer(issuer="http://127.0.0.1:1", audiences=["indaco"])
     one = TrustedIssuer(issuer="https://one.example", aliases=["https://one.example/"], audiences=["a"])
     two = TrustedIssuer(issuer="https://one.example/", audiences=["a"])
     with pytest.raises(ValueError, match="two issuers"):
-        Authenticator([one, two], ManualClock(), session)
+        Authenticator([one, two], ManualClock(), http)
 
 
 def test_a_shared_secret_algorithm_cannot_be_configured() -> None:

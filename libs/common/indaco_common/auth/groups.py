@@ -19,6 +19,7 @@ _ROLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _URN = re.compile(
     r"urn:(?P<nid>[A-Za-z0-9][A-Za-z0-9-]{1,31}):(?P<rest>[^#]+)(?:#(?P<authority>[^#]+))?", re.IGNORECASE
 )
+_KEYCLOAKS_OWN = frozenset({"offline_access", "uma_authorization"})  # roles that every user of a realm has
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,21 @@ def groups_of(claims: Mapping[str, object], issuer: TrustedIssuer) -> frozenset[
     """
     found: set[str] = set()
     for claim in issuer.group_claims:
-        for value in _strings(claims.get(claim), claim):
+        for value in _strings(_value(claims, claim), claim):
             group = _group(value, issuer)
             if group is not None and _is_allowed(group, issuer.allowed_groups):
                 found.add(group)
     return frozenset(found)
+
+
+def names_groups(claims: Mapping[str, object], issuer: TrustedIssuer) -> bool:
+    """Say whether *claims* tell of groups at all, be it that there are none: where they do not, nothing is known."""
+    return any(_value(claims, claim) is not None for claim in issuer.group_claims)
+
+
+def is_role(group: str) -> bool:
+    """Say whether *group* is a role in a group ("vo.egi/role=vm_operator"), which nobody can act for."""
+    return "/role=" in group
 
 
 def group_path(text: str) -> str | None:
@@ -77,7 +88,21 @@ def parse_entitlement(text: str) -> Entitlement | None:
     return Entitlement(namespace, path, role, match["authority"]) if path else None
 
 
+def _value(claims: Mapping[str, object], claim: str) -> object:
+    """Return the value under the name *claim*, or at it where it is a JSON pointer (RFC 6901)."""
+    if not claim.startswith("/"):
+        return claims.get(claim)
+    found: object = claims
+    for part in claim[1:].split("/"):
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(part.replace("~1", "/").replace("~0", "~"))
+    return found
+
+
 def _group(value: str, issuer: TrustedIssuer) -> str | None:
+    if issuer.profile == "keycloak" and (value in _KEYCLOAKS_OWN or value.startswith("default-roles-")):
+        return None
     if not value.lower().startswith("urn:"):
         return group_path(value)
     entitlement = parse_entitlement(value)

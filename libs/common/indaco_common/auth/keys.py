@@ -1,16 +1,17 @@
 """The public keys of the issuers: fetched once, refreshed in the background, kept through an outage, never on demand of a flood."""
 
 import asyncio
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import aiohttp
 import structlog
 from joserfc.jwk import ECKey, RSAKey, import_key
 
-from indaco_common.auth.issuers import TrustedIssuer, check_url
+from indaco_common.auth.discovery import Discovery
+from indaco_common.auth.fetch import FetchFailed, IssuerHttp
+from indaco_common.auth.issuers import TrustedIssuer
 from indaco_common.auth.principal import InvalidToken
 from indaco_common.clock import Clock
 from indaco_common.errors import Unavailable
@@ -19,8 +20,6 @@ REFRESH_AFTER = timedelta(hours=1)  # WLCG profile: 6 h recommended, not more of
 KEEP_FOR = timedelta(hours=48)  # through an outage of the issuer; WLCG profile: 1 to 4 days
 UNKNOWN_KID_EVERY = timedelta(seconds=30)
 RETRY_AFTER = timedelta(seconds=5)  # after a failed fetch with no keys to fall back on
-MAX_BODY = 1024 * 1024
-TIMEOUT = aiohttp.ClientTimeout(total=3, connect=2)
 MIN_RSA_BITS = 2048
 MAX_KEYS = 100
 
@@ -38,15 +37,16 @@ class _Held:
     fetched_at: datetime | None = None
     tried_at: datetime | None = None
     refresh: asyncio.Task[None] | None = field(default=None, repr=False)
+    generation: int = 0  # counts how often a key was withdrawn
 
 
 class KeyCache:
     """The keys of all trusted issuers; one fetch at a time for each."""
 
-    def __init__(self, clock: Clock, session: aiohttp.ClientSession) -> None:
-        self._clock = clock
-        self._session = session
+    def __init__(self, clock: Clock, http: IssuerHttp, discovery: Discovery) -> None:
+        self._clock, self._http, self._discovery = clock, http, discovery
         self._held: dict[str, _Held] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def find(self, issuer: TrustedIssuer, kid: str | None, alg: str) -> Key:
         """Return the key that a token of *issuer* must have been signed with.
@@ -63,14 +63,21 @@ class KeyCache:
             raise InvalidToken("The token was signed with a key that its issuer does not publish")
         return key
 
-    def forget(self) -> None:
-        """Distrust every key now; the next token fetches them again (an administrator's flush)."""
-        for held in self._held.values():
-            held.keys, held.fetched_at, held.tried_at = (), None, None
+    def generation(self, issuer: TrustedIssuer) -> int:
+        """Return a number that grows whenever *issuer* withdraws a key: what was verified before may have been by that one."""
+        held = self._held.get(issuer.issuer)
+        return held.generation if held else 0
+
+    def forget(self, issuers: Iterable[str] | None = None) -> None:
+        """Distrust the keys of *issuers* (None: of all) now; the next token fetches them again."""
+        for name in list(self._held) if issuers is None else issuers:
+            if (held := self._held.get(name)) is not None:
+                # What is being fetched now was asked for before: it comes to a place that nobody looks at any more.
+                self._held[name] = _Held(generation=held.generation + 1)
 
     async def close(self) -> None:
         """Stop the fetches that are under way."""
-        tasks = [held.refresh for held in self._held.values() if held.refresh is not None]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -101,64 +108,41 @@ class KeyCache:
         if held.refresh is None:
             held.tried_at = self._clock.now()
             held.refresh = asyncio.create_task(self._fetch(issuer, held), name=f"keys of {issuer.issuer}")
+            self._tasks.add(held.refresh)
+            held.refresh.add_done_callback(self._tasks.discard)
         return held.refresh
 
     async def _fetch(self, issuer: TrustedIssuer, held: _Held) -> None:
         """Replace the keys; never raises, so that it needs no guard: what went wrong is in the log and the keys stay."""
         try:
-            uri = issuer.jwks_uri or await self._discover(issuer)
-            keys = _usable(await self._get(uri))
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            _log.warning(
-                "auth.keys_unavailable", issuer=issuer.issuer, reason=type(error).__name__, detail=str(error)[:200]
-            )
+            uri = issuer.jwks_uri or (await self._discovery.renew(issuer)).url("jwks_uri")
+            keys = _usable(await self._http.get(issuer, uri))
+        except FetchFailed as error:
+            _log.warning("auth.keys_unavailable", issuer=issuer.issuer, reason=str(error))
         else:
+            if {*map(_name, held.keys)} - {*map(_name, keys)}:
+                held.generation += 1
             held.keys, held.fetched_at = keys, self._clock.now()
             _log.info("auth.keys_fetched", issuer=issuer.issuer, keys=len(keys))
         finally:
             held.refresh = None
-
-    async def _discover(self, issuer: TrustedIssuer) -> str:
-        document = await self._get(issuer.issuer.rstrip("/") + "/.well-known/openid-configuration")
-        if document.get("issuer") not in (issuer.issuer, *issuer.aliases):
-            raise ValueError("the discovery document is of another issuer")
-        uri = document.get("jwks_uri")
-        if not isinstance(uri, str):
-            raise ValueError("the discovery document names no jwks_uri")  # noqa: TRY004 - caught as one kind of failure
-        check_url(uri, allow_http=issuer.allow_http)
-        return uri
-
-    async def _get(self, url: str) -> dict[str, Any]:
-        async with self._session.get(url, allow_redirects=False, timeout=TIMEOUT) as answer:
-            if answer.status != 200:  # noqa: PLR2004
-                raise ValueError(f"HTTP status {answer.status}")
-            body = bytearray()
-            async for chunk in answer.content.iter_chunked(65536):
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise ValueError(f"the answer is larger than {MAX_BODY} bytes")
-        try:
-            value = json.loads(body)
-        except RecursionError:
-            raise ValueError("the answer is nested too deeply") from None
-        if not isinstance(value, dict):
-            raise ValueError("the answer is not a JSON object")  # noqa: TRY004 - caught as one kind of failure
-        return value
 
 
 def _usable(document: dict[str, Any]) -> tuple[Key, ...]:
     """Return the public signature keys of a JWKS; what is unknown, weak or malformed is passed over (RFC 7517 §5)."""
     entries = document.get("keys")
     if not isinstance(entries, list):
-        raise ValueError("the JWKS has no list of keys")  # noqa: TRY004 - caught as one kind of failure
+        raise FetchFailed("the JWKS has no list of keys")
     keys = tuple(key for key in map(_imported, entries[:MAX_KEYS]) if key is not None)
     if not keys:
-        raise ValueError("no usable key is published")
+        raise FetchFailed("no usable key is published")
     return keys
 
 
 def _imported(entry: object) -> Key | None:
     if not isinstance(entry, dict) or entry.get("kty") not in {"RSA", "EC"} or entry.get("use", "sig") != "sig":
+        return None
+    if "verify" not in entry.get("key_ops", ("verify",)):
         return None
     try:
         key = import_key(entry)
@@ -166,6 +150,11 @@ def _imported(entry: object) -> Key | None:
         return None
     is_weak = isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS
     return key if isinstance(key, RSAKey | ECKey) and not is_weak else None
+
+
+def _name(key: Key) -> str:
+    """Return what a key is, whatever it is called (RFC 7638)."""
+    return key.thumbprint()
 
 
 def _choose(keys: tuple[Key, ...], kid: str | None, alg: str) -> Key | None:

@@ -40,6 +40,11 @@ class Principal:
     email: str | None
     expires_at: datetime
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The WLCG capabilities among the scopes ("compute.create", "storage.read:/cms"): a token that has any may do that and no more."""
+        return frozenset(scope for scope in self.scopes if scope.startswith(("compute.", "storage.")))
+
     def require_scope(self, *any_of: str) -> None:
         """Raise InsufficientScope unless the token has one of the scopes."""
         if self.scopes.isdisjoint(any_of):

@@ -16,6 +16,7 @@ MAX_HEADER = 8 * 1024  # characters of the first part
 MAX_KID = 256
 
 _BEARER = re.compile(r"bearer\s*(?P<token>[^\s,]+)\s*(?:,.*)?", re.IGNORECASE | re.DOTALL)
+_OPAQUE = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")  # RFC 6750 §2.1
 _FORBIDDEN_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "zip"})
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _PARTS = 3
@@ -36,10 +37,27 @@ def bearer_token(authorization: str | None) -> str:
 
     Raises: Unauthenticated.
     """
-    match = _BEARER.fullmatch(authorization.strip()) if authorization else None
+    text = (authorization or "").strip()
+    scheme, _, token = text.partition(" ")
+    if (
+        scheme == "Bearer" and "," not in token and token.split() == [token]
+    ):  # as nearly all write it: no need to search
+        return token
+    match = _BEARER.fullmatch(text)
     if match is None:
         raise Unauthenticated
     return match["token"]
+
+
+def is_opaque(token: str) -> bool:
+    """Say whether *token* is one that only its issuer can read: neither a signed nor an encrypted JWT, nor a part of one."""
+    if len(token) > MAX_TOKEN or not _OPAQUE.fullmatch(token):
+        return False
+    try:
+        _json_object(token.partition(".")[0])
+    except InvalidToken:
+        return True
+    return False
 
 
 def take_apart(token: str) -> Unverified:

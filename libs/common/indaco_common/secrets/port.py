@@ -42,6 +42,15 @@ class Secrets(Protocol):
     async def get(self, path: str) -> dict[str, object] | None:
         """Return the secret at *path*, or None if there is none."""
 
+    async def get_version(self, path: str) -> tuple[dict[str, object] | None, int]:
+        """Return the secret at *path* with its version, which counts the writes; (None, 0) if there is none."""
+
+    async def replace(self, path: str, secret: Mapping[str, object], *, version: int) -> int:
+        """Store *secret* where *version* still is what lies at *path* (0: nothing), and return the new version.
+
+        Raises: Conflict, if somebody else has written or removed it since.
+        """
+
     async def delete(self, path: str) -> None:
         """Remove every version of *path* and its metadata; what is absent already is not an error."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from indaco_common.errors import Invalid, NotFound, Unavailable
+from indaco_common.errors import Conflict, Invalid, NotFound, Unavailable
 from indaco_common.secrets.login import TokenKeeper, VaultAuth
 from indaco_common.secrets.port import MOUNT
 from indaco_common.secrets.transport import (
@@ -70,12 +70,26 @@ class VaultSecrets:
             raise refusal(answer, f"write {path}")
 
     async def get(self, path: str) -> dict[str, object] | None:
+        secret, _ = await self.get_version(path)
+        return secret
+
+    async def get_version(self, path: str) -> tuple[dict[str, object] | None, int]:
         answer = await self._send("GET", f"{MOUNT}/data/{_checked(path)}")
+        version = (answer.data.get("metadata") or {}).get("version", 0)
         if answer.status == OK and isinstance(answer.data.get("data"), dict):
-            return dict(answer.data["data"])
+            return dict(answer.data["data"]), int(version)
         if answer.is_absent or (answer.status == NOT_FOUND and answer.data):  # all its versions were deleted
-            return None
+            return None, int(version)
         raise refusal(answer, f"read {path}")
+
+    async def replace(self, path: str, secret: Mapping[str, object], *, version: int) -> int:
+        body = encode({"options": {"cas": version}, "data": dict(secret)})
+        answer = await self._send("PUT", f"{MOUNT}/data/{_checked(path)}", body=body)
+        if answer.status == OK:
+            return int(answer.data["version"])
+        if answer.says("check-and-set parameter did not match"):
+            raise Conflict(f"the secret at {path} has been written or removed by somebody else")
+        raise refusal(answer, f"write {path}")
 
     async def delete(self, path: str) -> None:
         answer = await self._send("DELETE", f"{MOUNT}/metadata/{_checked(path)}")

@@ -8,7 +8,7 @@ path "indaco/metadata/leases/*" {
   capabilities = ["read", "list", "delete"]
 }
 
-# Key pairs and credentials of users: its own.
+# Key pairs and credentials of users: its own. With them the tokens that the gateway keeps for deployments; it may renew these.
 path "indaco/data/users/*" {
   capabilities = ["create", "update", "read", "delete"]
 }
@@ -18,11 +18,6 @@ path "indaco/metadata/users/*" {
 
 # Static credentials of sites, written by operators.
 path "indaco/data/providers/*" {
-  capabilities = ["read"]
-}
-
-# The user's session, exchanged for a site's credential.
-path "indaco/data/sessions/*" {
   capabilities = ["read"]
 }
 
