@@ -165,6 +165,21 @@ class MongoStore:
         if result.matched_count == 0:
             raise Conflict(f"{kind} {id} is no longer at version {version}")
 
+    async def versions(self, kind: str, ids: Sequence[str]) -> dict[str, int]:
+        if not ids:
+            return {}
+        asked = {"_id": {"$in": [_key(kind, id) for id in ids]}}
+        with translated():
+            found = await self._aggregates.find(asked, {"id": 1, "version": 1}).to_list(len(ids))
+        return {document["id"]: document["version"] for document in found}
+
+    async def remove(self, kind: str, id: str, *, version: int) -> None:
+        settled = {"_id": _key(kind, id), "version": version, "outbox_at": {"$exists": False}}
+        with translated():
+            result = await self._aggregates.delete_one(settled)
+        if result.deleted_count == 0:
+            raise Conflict(f"{kind} {id} is not at version {version}, or has messages to send")
+
     async def due(self, kind: str, now: datetime, limit: int) -> list[tuple[str, int]]:
         with translated():
             cursor = self._aggregates.find({"kind": kind, "due_at": {"$lte": now}}, {"id": 1, "version": 1})

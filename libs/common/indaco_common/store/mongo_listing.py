@@ -1,7 +1,7 @@
 """Listing aggregates in MongoDB: indexed fields in a subdocument, and an index for each shape of question asked."""
 
-import asyncio
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +12,7 @@ from indaco_common.errors import Invalid
 from .port import Found, Page, Query, Scalar
 
 Document = dict[str, Any]
+NOTHING: Document = {"id": {"$in": []}}
 MAX_SHAPES = 48  # of the 64 indexes that a collection may have; questions beyond it use an index that fits less well
 
 
@@ -42,24 +43,26 @@ class Listing:
 
     async def find(self, kind: str, query: Query) -> Page:
         """Return a page and the total. Raises: Invalid, if a field is not indexed."""
-        asked = {*query.equal, *query.any_of, *query.none_of, query.order_by} - {"id"}
+        asked = query.fields()
         if not asked <= self._fields.get(kind, set()):
             await self.learn()  # another replica may have been the first to save it
         if unknown := asked - self._fields.get(kind, set()):
             raise Invalid(f"{kind} cannot be listed by {min(unknown)!r}")
         await self._index(query)
         condition = _condition(kind, query)
+        total = await self._aggregates.count_documents(condition) if query.is_counted else 0
         way = -1 if query.descending else 1
         order = [(_path(field), way) for field in dict.fromkeys((query.order_by, "id"))]
-        states = self._aggregates.find(condition, {"version": 1, "state": 1}).sort(order).skip(query.offset)
-        total, found = await asyncio.gather(
-            self._aggregates.count_documents(condition), states.limit(query.limit).to_list(query.limit)
-        )
+        found: list[Document] = []
+        for begin in _beginnings(query):
+            if left := query.limit - len(found):
+                states = self._aggregates.find({"$and": [condition, *begin]}, {"version": 1, "state": 1}).sort(order)
+                found += await states.skip(query.offset).limit(left).to_list(left)
         return Page([Found(document["version"], document["state"]) for document in found], total)
 
     async def _index(self, query: Query) -> None:
-        filters = sorted({*query.any_of, *query.none_of})
-        fields = ["kind", *dict.fromkeys(_path(f) for f in (*sorted(query.equal), query.order_by, "id", *filters))]
+        sought, filters = query.shape()
+        fields = ["kind", *(_path(field) for field in (*sought, *filters))]
         name = f"list_{hashlib.sha256(' '.join(fields).encode()).hexdigest()[:16]}"
         if name in self._shapes or len(self._shapes) >= MAX_SHAPES:
             return
@@ -77,4 +80,27 @@ def _condition(kind: str, query: Query) -> Document:
     conditions += [{_path(field): value} for field, value in query.equal.items()]
     conditions += [{_path(field): {"$in": list(values)}} for field, values in query.any_of.items()]
     conditions += [{_path(field): {"$nin": list(values)}} for field, values in query.none_of.items()]
+    conditions += [{"$or": [_has(field, text) for text in texts] or [NOTHING]} for field, texts in query.contains]
     return {"$and": conditions}
+
+
+def _has(field: str, text: str) -> Document:
+    return {_path(field): {"$regex": re.escape(text)}}
+
+
+def _beginnings(query: Query) -> list[list[Document]]:
+    """Return the conditions of the parts, one behind the other, in which lies what comes after ``query.after``.
+
+    None sorts before all else, and no comparison finds it: hence two parts, each of which an index walks.
+    """
+    if query.after is None:
+        return [[]]
+    (value, id), than = query.after, "$lt" if query.descending else "$gt"
+    later, path = {"id": {than: id}}, _path(query.order_by)
+    if query.order_by == "id":
+        return [[later]]
+    null, rest = {path: None}, {path: {"$ne": None}}
+    if value is None:
+        return [[null, later]] if query.descending else [[null, later], [rest]]
+    among: list[Document] = [{path: {f"{than}e": value}}, {"$or": [{path: {than: value}}, later]}]
+    return [among, [null]] if query.descending else [among]

@@ -1,6 +1,6 @@
 """The store as services see it, one adapter per database; bytes and versions, no domain."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -31,20 +31,45 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Select aggregates of one kind by indexed fields: equal, in, and not in; newest first unless told otherwise."""
+    """Select aggregates of one kind by indexed fields: equal, in, and not in; newest first unless told otherwise.
+
+    *contains*: of each pair, the text of the field has at least one of the texts in it (case counts). *after*: the values of
+    ``order_by`` and ``id`` of the aggregate to continue behind: unlike an offset it costs the same for any page.
+
+    A store makes an index for each combination of ``equal``, ``order_by`` and the fields of ``any_of`` and ``none_of`` that it is
+    asked for; *covered* names those of the latter (and of ``contains``) that are asked for so often that an index pays, None means
+    all of the former.
+    """
 
     equal: Mapping[str, Scalar] = field(default_factory=dict)
     any_of: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     none_of: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
+    contains: Sequence[tuple[str, Sequence[str]]] = ()
+    covered: Collection[str] | None = None
     order_by: str = "id"
     descending: bool = True
+    after: tuple[Scalar, str] | None = None
     offset: int = 0
     limit: int = 100
+    is_counted: bool = True
+
+    def fields(self) -> set[str]:
+        """Return every field that is asked about."""
+        asked = {*self.equal, *self.any_of, *self.none_of, self.order_by, *(name for name, _ in self.contains)}
+        return asked - {"id"}
+
+    def shape(self) -> tuple[list[str], list[str]]:
+        """Return the fields of the index that serves it best: those by which it is sought and sorted, and those it filters by."""
+        sought = list(dict.fromkeys([*sorted(self.equal), self.order_by, "id"]))
+        filters = {*self.any_of, *self.none_of}
+        if self.covered is not None:
+            filters = {*self.covered} & (filters | {name for name, _ in self.contains})
+        return sought, sorted(filters - {*sought})
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """States in order, and how many there are in all."""
+    """States in order, and how many there are in all, before and behind the page too; 0 if that was not to be counted."""
 
     states: list[Found]
     total: int
@@ -94,6 +119,15 @@ class Store(Protocol):
         """Replace *version* (0: create) by *version* + 1, append to outbox and inbox: all of it or nothing.
 
         Raises: Conflict, if the stored version is another one.
+        """
+
+    async def versions(self, kind: str, ids: Sequence[str]) -> dict[str, int]:
+        """Return the versions of those of *ids* (at most 1000) that exist, without reading their states."""
+
+    async def remove(self, kind: str, id: str, *, version: int) -> None:
+        """Forget an aggregate and its inbox, but for what it has published: the journal keeps that.
+
+        Raises: Conflict, if the stored version is another one, if there is none, or if a message waits in the outbox.
         """
 
     async def due(self, kind: str, now: datetime, limit: int) -> list[tuple[str, int]]:

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
+import pydantic
 import pydantic_core
 
 from indaco_common.clock import Clock
@@ -13,10 +14,12 @@ from indaco_common.errors import AlreadyHandled, Invalid, NotFound
 
 from .aggregate import Aggregate
 from .locks import Locks
-from .port import Found, Query, Scalar, Store
+from .port import Found, Page, Query, Scalar, Store
 
 A = TypeVar("A", bound=Aggregate)
+P = TypeVar("P", bound=pydantic.BaseModel)
 CACHE_LENGTH = 256
+MAX_VERSIONS = 1000  # ids that a store is asked about at once
 
 
 class Repository(Generic[A]):
@@ -39,14 +42,28 @@ class Repository(Generic[A]):
 
     async def find(self, query: Query) -> tuple[list[A], int]:
         """Return a page of aggregates and the total. Raises: Invalid, for a field that is not in their ``INDEX``."""
-        asked = {*query.equal, *query.any_of, *query.none_of, query.order_by} - {"id"}
-        if unknown := asked - {*self._kind.INDEX}:
+        page = await self._page(query)
+        return [self._read(found) for found in page.states], page.total
+
+    async def find_parts(self, query: Query, part: type[P]) -> tuple[list[P], int]:
+        """As :meth:`find`, but read of each no more than the fields of the model *part*: a list of large ones takes a tenth of the time."""
+        page = await self._page(query)
+        return [part.model_validate_json(found.state) for found in page.states], page.total
+
+    async def _page(self, query: Query) -> Page:
+        if unknown := query.fields() - {*self._kind.INDEX}:
             raise Invalid(f"{self._kind.KIND} cannot be listed by {min(unknown)}")
         try:
-            page = await self._store.find(self._kind.KIND, query)
+            return await self._store.find(self._kind.KIND, query)
         except Invalid:  # the store learns of fields when it first saves them: there is nothing yet
-            return [], 0
-        return [self._read(found) for found in page.states], page.total
+            return Page([], 0)
+
+    async def versions(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the versions of those of *ids* that exist: much cheaper than reading them."""
+        found: dict[str, int] = {}
+        for begin in range(0, len(ids), MAX_VERSIONS):
+            found |= await self._store.versions(self._kind.KIND, ids[begin : begin + MAX_VERSIONS])
+        return found
 
     def edit(self, id: str, ctx: Context) -> AbstractAsyncContextManager[A]:
         """Load, let the caller change it, save once: state + emitted messages + ``ctx.id``, or nothing.
@@ -62,6 +79,15 @@ class Repository(Generic[A]):
     async def create(self, aggregate: A, ctx: Context) -> None:
         """Save a new aggregate. Raises: Conflict, if it exists."""
         await self._save(aggregate, ctx)
+
+    async def remove(self, id: str, ctx: Context) -> None:
+        """Forget an aggregate. Raises: NotFound; AlreadyHandled, if (timers) the version moved on; Conflict, also while it has messages to send."""
+        await self._locks.acquire(id)
+        try:
+            aggregate = await self._open(id, ctx, None)
+            await self._store.remove(self._kind.KIND, id, version=aggregate.version)
+        finally:
+            self._locks.release(id)
 
     async def _open(self, id: str, ctx: Context, absent: Callable[[str], Aggregate] | None) -> A:
         found = await self._store.load(self._kind.KIND, id, ctx.id)

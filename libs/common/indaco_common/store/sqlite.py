@@ -49,6 +49,11 @@ ON CONFLICT(kind, id) DO NOTHING RETURNING key, handled"""
 REPLACE = """
 UPDATE aggregates SET version = version + 1, handled = handled + ?, due_at = ?, state = ?
 WHERE kind = ? AND id = ? AND version = ? RETURNING key, handled"""
+VERSIONS = "SELECT id, version FROM aggregates WHERE kind = ? AND id IN (SELECT value FROM json_each(?))"
+REMOVE = """
+DELETE FROM aggregates WHERE kind = ? AND id = ? AND version = ?
+AND NOT EXISTS (SELECT 1 FROM outbox WHERE aggregate = aggregates.key) RETURNING key"""
+FORGET = "DELETE FROM inbox WHERE aggregate = ?"
 PUSH = """
 INSERT INTO outbox(aggregate, visible_at, created_at, id, name, correlation_id, subject, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -159,6 +164,21 @@ class SqliteStore:
             await self._database.run(write)
         finally:
             self._saving -= 1
+
+    async def versions(self, kind: str, ids: Sequence[str]) -> dict[str, int]:
+        return dict(self._database.read(VERSIONS, (kind, _json_list(ids))))
+
+    async def remove(self, kind: str, id: str, *, version: int) -> None:
+        """The number of the row may be given again: nothing may stay under it."""
+
+        def forget(connection: sqlite3.Connection) -> None:
+            row = connection.execute(REMOVE, (kind, id, version)).fetchone()
+            if row is None:
+                raise Conflict(f"{kind} {id} is not at version {version}, or has messages to send")
+            connection.execute(FORGET, row)
+            self._listing.remove(connection, kind, row[0])
+
+        await self._database.run(forget)
 
     async def due(self, kind: str, now: datetime, limit: int) -> list[tuple[str, int]]:
         return [

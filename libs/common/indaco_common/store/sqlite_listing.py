@@ -7,14 +7,17 @@ written only when one of them changes, and each shape (equal fields, order, filt
 import hashlib
 import re
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 
 from indaco_common.errors import Invalid, Unavailable
 
+from . import sqlite_counts
 from .database import Database, Value
 from .port import Found, Page, Query, Scalar
+from .sqlite_counts import Counts
 
 NAME = re.compile(r"^[a-z][a-z0-9_-]*$")
 FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_.]*$")
@@ -26,13 +29,14 @@ class Listing:
     """The narrow tables of one database."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._database, self._counts = database, Counts(database)
         self._fields: dict[str, frozenset[str]] = {}
         self._shapes: dict[str, set[str]] = {}
 
     def learn(self) -> None:
         """Read which tables and indexes there are."""
         self._fields, self._shapes = {}, {}
+        self._counts.learn()
         for (table,) in self._database.read(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'list_*'"
         ):
@@ -68,32 +72,44 @@ class Listing:
         elif fields:
             connection.execute(_update(kind, fields), (*values, key, *values))
 
+    def remove(self, connection: sqlite3.Connection, kind: str, key: int) -> None:
+        """Forget the row of one aggregate, in the transaction of its removal."""
+        if kind in self._fields:
+            connection.execute(f"DELETE FROM {_table(kind)} WHERE key = ?", (key,))  # noqa: S608 - names are checked
+
     async def find(self, kind: str, query: Query) -> Page:
         """Return a page and the total, both of one moment. Raises: Invalid, if a field is not indexed; Unavailable."""
         if kind not in self._fields:
             await self.prepare(kind, ())
-        for field in (*query.equal, *query.any_of, *query.none_of, query.order_by):
-            if field != "id" and field not in self._fields[kind]:
-                raise Invalid(f"{kind} cannot be listed by {field!r}")
+        if unknown := query.fields() - self._fields[kind]:
+            raise Invalid(f"{kind} cannot be listed by {min(unknown)!r}")
         await self._index(kind, query)
-        where, parameters = _where(query)
+        conditions, parameters = _conditions(query)
         way = "DESC" if query.descending else "ASC"
         order = f"id {way}" if query.order_by == "id" else f"{_column(query.order_by)} {way}, id {way}"
-        table = _table(kind)
-        count = f"SELECT count(*) FROM {table}{where}"  # noqa: S608 - names are checked
-        keys = f"SELECT key FROM {table}{where} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - names are checked
+        table, kept = _table(kind), self._counts.table(kind, query)
+        where = _where(conditions)
+        count = f'SELECT coalesce(sum(n), 0) FROM "{kept}"{where}' if kept else f"SELECT count(*) FROM {table}{where}"  # noqa: S608 - names are checked
 
-        def read(connection: sqlite3.Connection) -> Page:
-            [total] = connection.execute(count, parameters).fetchone()
-            page = connection.execute(keys, (*parameters, query.limit, query.offset)).fetchall()
-            return Page([Found(*connection.execute(SELECT_STATE, key).fetchone()) for key in page], total)
+        def read(connection: sqlite3.Connection) -> tuple[Page, float]:
+            begun = time.perf_counter()
+            total = connection.execute(count, parameters).fetchone()[0] if query.is_counted else 0
+            counted_s = time.perf_counter() - begun
+            page: list[tuple[int]] = []
+            for begin, values in _beginnings(query):
+                sql = f"SELECT key FROM {table}{_where([*conditions, *begin])} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - names are checked
+                left = query.limit - len(page)
+                page += connection.execute(sql, (*parameters, *values, left, query.offset)).fetchall() if left else []
+            return Page([Found(*connection.execute(SELECT_STATE, key).fetchone()) for key in page], total), counted_s
 
-        return await self._database.query(read)
+        found, counted_s = await self._database.query(read)
+        if query.is_counted and counted_s > sqlite_counts.SLOW_S:
+            await self._counts.keep(kind, query, [_column(field) for field in sqlite_counts.counted_fields(query)])
+        return found
 
     async def _index(self, kind: str, query: Query) -> None:
-        equal = sorted(query.equal)
-        filters = sorted({*query.any_of, *query.none_of} - {*equal, query.order_by})
-        fields = list(dict.fromkeys([*equal, query.order_by, "id", *filters]))
+        sought, filters = query.shape()
+        fields = [*sought, *filters]
         name = f"list_{kind}_{hashlib.sha256(' '.join(fields).encode()).hexdigest()[:16]}"
         shapes = self._shapes[kind]
         if name in shapes or len(shapes) >= MAX_SHAPES:
@@ -138,8 +154,13 @@ def _column(field: str) -> str:
     return "id" if field == "id" else f'"x_{field}"'
 
 
-def _where(query: Query) -> tuple[str, list[Value]]:
-    """Return the WHERE clause, if any, and its parameters. None is a value as any other, unlike SQL's NULL."""
+def _where(conditions: Collection[str]) -> str:
+    """Return the WHERE clause, if any: without a condition SQLite counts by pages, not by rows."""
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _conditions(query: Query) -> tuple[list[str], list[Value]]:
+    """Return the conditions, and their parameters. None is a value as any other, unlike SQL's NULL."""
     conditions, parameters = list[str](), list[Value]()
     for field, value in query.equal.items():
         conditions.append(f"{_column(field)} IS NULL" if value is None else f"{_column(field)} = ?")
@@ -154,8 +175,30 @@ def _where(query: Query) -> tuple[str, list[Value]]:
         null = f"AND {_column(field)} IS NOT NULL" if None in values else f"OR {_column(field)} IS NULL"
         conditions.append(f"({_column(field)} NOT IN ({_marks(given)}) {null})")
         parameters += given
-    # Without a condition there is no clause either: SQLite then counts by pages, not by rows.
-    return f" WHERE {' AND '.join(conditions)}" if conditions else "", parameters
+    for field, texts in query.contains:
+        conditions.append(f"({' OR '.join([f'instr({_column(field)}, ?) > 0'] * len(texts)) or '0'})")
+        parameters += texts
+    return conditions, parameters
+
+
+def _beginnings(query: Query) -> list[tuple[list[str], list[Value]]]:
+    """Return the conditions of the parts, one behind the other, in which lies what comes after ``query.after``.
+
+    None sorts before all else, and no comparison finds it: hence two parts, each of which an index walks.
+    """
+    if query.after is None:
+        return [([], [])]
+    (value, id), than = query.after, "<" if query.descending else ">"
+    among: tuple[list[str], list[Value]]
+    if query.order_by == "id":
+        return [([f"id {than} ?"], [id])]
+    column = _column(query.order_by)
+    null, rest = f"{column} IS NULL", f"{column} IS NOT NULL"
+    if value is None:
+        among = ([null, f"id {than} ?"], [id])
+        return [among] if query.descending else [among, ([rest], [])]
+    among = ([f"({column}, id) {than} (?, ?)"], [value, id])
+    return [among, ([null], [])] if query.descending else [among]
 
 
 def _marks(values: Collection[Scalar]) -> str:

@@ -1,5 +1,6 @@
 """What every store must do when asked for many: timers and lists."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -83,6 +84,73 @@ class ListConformance:
         page = await store.find("thing", Query(offset=10))
         assert (page.states, page.total) == ([], 4)
         assert (await store.find("unheard-of", Query())).total == 0
+
+    @pytest.mark.parametrize("descending", [True, False])
+    @pytest.mark.parametrize("order_by", ["id", "rank", "share", "owner"])
+    async def test_pages_one_behind_the_other_are_the_whole_list(
+        self, store: Store, order_by: str, *, descending: bool
+    ) -> None:
+        """Whatever it is ordered by, equal values and None among them."""
+        await self.fill(store)
+        await put(store, "t-4", state=b"4", index={"owner": "ada", "status": "running", "rank": 2, "share": 0.5})
+        query = Query(order_by=order_by, descending=descending)
+        whole = b"".join(found.state for found in (await store.find("thing", query)).states).decode()
+        values: dict[str, dict[str, Scalar]] = {
+            "rank": dict(zip("01234", (3, 1, 2, 2, 2), strict=True)),
+            "share": dict(zip("01234", (0.5, 1.5, None, None, 0.5), strict=True)),
+            "owner": dict(zip("01234", ("ada", "ada", "bob", None, "ada"), strict=True)),
+            "id": {n: f"t-{n}" for n in "01234"},
+        }
+        for size in (1, 2, 3, 5):
+            told, after = "", None
+            for _ in range(10):
+                page = await store.find("thing", replace(query, after=after, limit=size, is_counted=False))
+                assert page.total == 0
+                assert len(page.states) <= size
+                told += (now := b"".join(found.state for found in page.states).decode())
+                if not now:
+                    break
+                after = (values[order_by][now[-1]], f"t-{now[-1]}")
+            assert told == whole
+
+    async def test_a_page_behind_another_keeps_to_the_filters(self, store: Store) -> None:
+        await self.fill(store)
+        query = Query(
+            equal={"public": True}, none_of={"status": ["failed"]}, order_by="rank", after=(3, "t-0"), covered=()
+        )
+        page = await store.find("thing", query)
+        assert ([found.state for found in page.states], page.total) == ([b"2"], 2)
+
+    async def test_texts_are_found_in_a_field(self, store: Store) -> None:
+        texts = {"t-0": "alpha\nBeta %_", "t-1": "beta\n.*", "t-2": "", "t-3": None, "t-4": "é大 (x) \\ $y"}
+        for id, text in texts.items():
+            await put(store, id, state=id[-1].encode(), index={"text": text})
+        asked: list[tuple[list[tuple[str, list[str]]], str]] = [
+            ([("text", ["alpha"])], "0"),
+            ([("text", ["eta"])], "10"),
+            ([("text", ["beta"])], "1"),
+            ([("text", ["\n"])], "10"),
+            ([("text", [".*"])], "1"),
+            ([("text", ["%_"])], "0"),
+            ([("text", ["大 (x) \\ $"])], "4"),
+            ([("text", ["alpha", "大"])], "40"),
+            ([("text", ["eta"]), ("text", ["alpha"])], "0"),
+            ([("text", ["nowhere"])], ""),
+            ([("text", [])], ""),
+        ]
+        for contains, expected in asked:
+            page = await store.find("thing", Query(contains=contains))
+            assert b"".join(found.state for found in page.states).decode() == expected, contains
+            assert page.total == len(expected), contains
+
+    async def test_versions_of_many_are_told_without_their_states(self, store: Store) -> None:
+        for n in range(3):
+            await put(store, f"t-{n}")
+        await put(store, "t-1", version=1)
+        await put(store, "t-0", kind="other")
+        assert await store.versions("thing", ["t-0", "t-1", "t-9"]) == {"t-0": 1, "t-1": 2}
+        assert await store.versions("thing", []) == {}
+        assert await store.versions("unheard-of", ["t-0"]) == {}
 
     async def test_a_list_follows_each_save(self, store: Store) -> None:
         await put(store, index={"colour": "red"})

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from indaco_common.errors import Forbidden, IndacoError, Invalid, NotFound, PayloadTooLarge
+from indaco_common.errors import Conflict, Forbidden, IndacoError, Invalid, NotFound, PayloadTooLarge
 from indaco_common.ids import uuid7
 from indaco_common.secrets.port import MAX_SECRET_BYTES, Secrets
 
@@ -103,7 +103,7 @@ class SecretsConformance:
         refused = [
             gateway.get(f"{folder}/1"),
             gateway.put(f"{folder}/1", {"a": 1}),
-            gateway.get(f"inputs/{deployment}"),
+            gateway.get(f"leases/{deployment}/1"),
             gateway.delete(f"inputs/{deployment}"),
             gateway.put(f"users/{deployment}/keys/one", {"a": 1}),
             gateway.get(f"users/{deployment}/credentials/one"),
@@ -128,7 +128,12 @@ class SecretsConformance:
         await orchestrator.put(f"outputs/{deployment}", {"out": 1})
         assert await gateway.get(f"outputs/{deployment}") == {"out": 1}
         await gateway.put(f"sessions/{deployment}", {"session": 1})
-        assert await secrets.get(f"sessions/{deployment}") == {"session": 1}
+        assert await gateway.get(f"sessions/{deployment}") == {"session": 1}
+        with pytest.raises(Forbidden):  # it may find and remove what is left there, and not read it
+            await secrets.get(f"sessions/{deployment}")
+        await gateway.put(f"users/{deployment}/tokens/1", {"token": 1})
+        assert await secrets.get(f"users/{deployment}/tokens/1") == {"token": 1}
+        await gateway.delete(f"users/{deployment}/tokens/1")
         await secrets.put(f"users/{deployment}/keys/one", {"private": 1})
         assert await gateway.get(f"users/{deployment}/keys/one") == {"private": 1}
         assert await gateway.list(f"users/{deployment}/keys") == ["one"]
@@ -138,6 +143,38 @@ class SecretsConformance:
         await gateway.delete(f"sessions/{deployment}")
         assert await orchestrator.get(f"inputs/{deployment}") is None
         assert await gateway.get(f"outputs/{deployment}") is None
+
+    async def test_a_secret_is_replaced_where_nobody_else_has_written_since(
+        self, secrets: Secrets, folder: str
+    ) -> None:
+        path = f"{folder}/versions"
+        assert await secrets.get_version(path) == (None, 0)
+        first = await secrets.replace(path, {"a": 1}, version=0)
+        with pytest.raises(Conflict):
+            await secrets.replace(path, {"a": 2}, version=0)
+        second = await secrets.replace(path, {"a": 2}, version=first)
+        assert (await secrets.get_version(path), second > first) == (({"a": 2}, second), True)
+        with pytest.raises(Conflict):
+            await secrets.replace(path, {"a": 3}, version=first)
+        await secrets.put(path, {"a": 4})
+        with pytest.raises(Conflict):
+            await secrets.replace(path, {"a": 5}, version=second)
+
+    async def test_what_was_removed_is_not_replaced(self, secrets: Secrets, folder: str) -> None:
+        path = f"{folder}/removed"
+        version = await secrets.replace(path, {"a": 1}, version=0)
+        await secrets.delete(path)
+        with pytest.raises(Conflict):
+            await secrets.replace(path, {"a": 2}, version=version)
+        assert await secrets.get(path) is None
+
+    async def test_of_many_who_replace_the_same_version_one_succeeds(self, secrets: Secrets, folder: str) -> None:
+        path = f"{folder}/many"
+        version = await secrets.replace(path, {"n": -1}, version=0)
+        calls = (secrets.replace(path, {"n": n}, version=version) for n in range(8))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(answer, int) for answer in answers) == 1
+        assert all(isinstance(answer, int | Conflict) for answer in answers)
 
     async def test_a_wrapping_token_opens_once(self, secrets: Secrets, secrets_of: SecretsOf) -> None:
         gateway = await secrets_of("gateway")

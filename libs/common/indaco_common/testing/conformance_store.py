@@ -6,11 +6,12 @@ A second adapter that is only similar is the usual source of bugs: what services
 import asyncio
 from typing import ClassVar
 
+import pydantic
 import pytest
 
 from indaco_common.clock import ManualClock
 from indaco_common.envelope import Context
-from indaco_common.errors import AlreadyHandled, Conflict, NotFound, Unavailable
+from indaco_common.errors import AlreadyHandled, Conflict, Invalid, NotFound, Unavailable
 from indaco_common.messages import Event
 from indaco_common.store.aggregate import Aggregate
 from indaco_common.store.port import INBOX_LENGTH, JournalQuery, Query, Store
@@ -34,6 +35,12 @@ class Counter(Aggregate):
     def increase(self) -> None:
         self.count += 1
         self.emit(Counted(counter_id=self.id, count=self.count))
+
+
+class Part(pydantic.BaseModel):
+    """What a list may show of a counter."""
+
+    id: str
 
 
 class StateConformance:
@@ -148,6 +155,33 @@ class StateConformance:
                 await call
         await store.stop()
 
+    async def test_what_is_removed_is_forgotten_with_its_inbox_its_timer_and_its_place_in_lists(
+        self, store: Store
+    ) -> None:
+        await put(store, "t-0", index={"colour": "red"})
+        await put(store, index={"colour": "red"}, due_at=NOW, message_id="m-1")
+        await store.remove("thing", "t-1", version=1)
+        assert await store.load("thing", "t-1") is None
+        assert await store.due("thing", NOW, 10) == []
+        assert (await store.find("thing", Query(equal={"colour": "red"}))).total == 1
+        await put(store, index={"colour": "blue"})  # another, under the same id
+        found = await store.load("thing", "t-1", "m-1")
+        assert found is not None
+        assert (found.version, found.handled) == (1, False)
+        assert (await store.find("thing", Query(equal={"colour": "blue"}))).total == 1
+
+    async def test_only_what_is_at_the_version_and_has_nothing_to_send_is_removed(self, store: Store) -> None:
+        await put(store, outbox=[sealed()])
+        for id, version in (("t-1", 1), ("t-1", 2), ("t-2", 1)):
+            with pytest.raises(Conflict):
+                await store.remove("thing", id, version=version)
+        await store.settle([entry for [entry] in await store.lease(NOW, LEASE_S, 10)], NOW)
+        with pytest.raises(Conflict):
+            await store.remove("thing", "t-1", version=2)
+        await store.remove("thing", "t-1", version=1)
+        assert await store.load("thing", "t-1") is None
+        assert len(await store.journal(JournalQuery())) == 1
+
     async def test_it_answers_a_ping(self, store: Store) -> None:
         await store.ping()
         await store.ping()
@@ -207,12 +241,30 @@ class RepositoryConformance:
         assert (await counters.get("n")).version == 1
         assert await store.lease(NOW, LEASE_S, 10) == []
 
+    async def test_an_aggregate_is_removed_by_the_timer_that_saw_it_last(self, store: Store) -> None:
+        counters = self.counters(store)
+        await counters.create(Counter(id="n"), Context())
+        async with counters.edit("n", Context(id="m-1")):
+            pass
+        with pytest.raises(AlreadyHandled):
+            await counters.remove("n", Context(at_version=1))
+        assert await counters.versions(["n", "x"]) == {"n": 2}
+        await counters.remove("n", Context(at_version=2))
+        for removal in (counters.get("n"), counters.remove("n", Context())):
+            with pytest.raises(NotFound):
+                await removal
+
     async def test_aggregates_are_listed_by_their_index(self, store: Store) -> None:
         counters = self.counters(store)
         for n in range(3):
             await counters.create(Counter(id=f"n-{n}", count=n), Context())
         found, total = await counters.find(Query(any_of={"count": [1, 2]}, order_by="count", descending=False))
         assert ([counter.count for counter in found], total) == ([1, 2], 2)
+        parts, total = await counters.find_parts(Query(equal={"count": 1}), Part)
+        assert (parts, total) == ([Part(id="n-1")], 1)
+        for wrong in (counters.find(Query(equal={"id.x": 1})), counters.find_parts(Query(order_by="no"), Part)):
+            with pytest.raises(Invalid):
+                await wrong
 
 
 class StoreConformance(StateConformance, OutboxConformance, ListConformance, RepositoryConformance):
