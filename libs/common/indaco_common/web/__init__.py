@@ -1,27 +1,42 @@
 """HTTP as all services speak it: one application builder, one error body, strict JSON reading, health endpoints."""
 
-from indaco_common.web.app import Served, always_native, create_app, json_response, request_id, slash_tolerant
+from indaco_common.web.app import (
+    Served,
+    always_native,
+    answer_headers,
+    create_app,
+    json_response,
+    request_id,
+    slash_tolerant,
+)
+from indaco_common.web.describe import Description, describe, description_of
 from indaco_common.web.health import Check, CheckResult, Health, Readiness
 from indaco_common.web.limits import load_json, parse_json, read_json
 from indaco_common.web.links import base_url
 from indaco_common.web.problems import Face, UnsupportedMediaType, excerpt
+from indaco_common.web.query import read_query
 
 __all__ = [
     "Check",
     "CheckResult",
+    "Description",
     "Face",
     "Health",
     "Readiness",
     "Served",
     "UnsupportedMediaType",
     "always_native",
+    "answer_headers",
     "base_url",
     "create_app",
+    "describe",
+    "description_of",
     "excerpt",
     "json_response",
     "load_json",
     "parse_json",
     "read_json",
+    "read_query",
     "request_id",
     "slash_tolerant",
 ]

@@ -5,14 +5,17 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import pydantic_core
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from opentelemetry import propagate, trace
+from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from indaco_common.errors import IndacoError
 from indaco_common.web.health import Health
@@ -21,6 +24,7 @@ from indaco_common.web.problems import Face, body_of, from_http, headers_of, typ
 
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _REQUEST_ID = web.RequestKey("request_id", str)
+_HEADERS_TOO = web.RequestKey("headers_too", dict[str, str])
 _CALLERS_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _ENDS_FREELY = re.compile(r"^$|/$|\{\w+:[^{}]*\}$")  # a slash already, or a pattern that may take one in
 _HEADERS = {
@@ -34,6 +38,7 @@ _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("indaco.web")
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,14 @@ def request_id(request: web.Request) -> str:
     return found
 
 
+def answer_headers(request: web.Request) -> dict[str, str]:
+    """Return the headers that every answer to this request will have, errors and streams too; add to them."""
+    found = request.get(_HEADERS_TOO)
+    if found is None:
+        found = request[_HEADERS_TOO] = {}
+    return found
+
+
 def json_response(
     value: BaseModel | Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
@@ -103,7 +116,11 @@ def json_response(
     if isinstance(value, BaseModel):
         text = value.model_dump_json(by_alias=True, exclude_none=True)
         return web.Response(text=text, status=status, headers=headers, content_type="application/json")
-    return web.json_response(value, status=status, headers=headers)
+    try:
+        body = pydantic_core.to_json(value, inf_nan_mode="constants")
+    except ValueError:  # half a surrogate pair, which UTF-8 does not have
+        return web.json_response(value, status=status, headers=headers)
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json", charset="utf-8")
 
 
 class _Server:
@@ -120,28 +137,23 @@ class _Server:
         """Add the headers at the last moment, so that streams have them too; a handler's own values stay."""
         response.headers["X-Request-ID"] = request_id(request)
         response.headers["Server"] = "indaco"
+        response.headers.update(request.get(_HEADERS_TOO, {}))
         for header, value in _HEADERS.items():
             response.headers.setdefault(header, value)
 
     async def serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer *request* by *handler*, or tell what went wrong; note it in log, trace and metrics."""
-        start = time.perf_counter()
         face = self._face(request)
         _take_callers_id(request, face)
-        route = _route(request)
-        context = propagate.extract(request.headers)
-        attributes = {"http.request.method": request.method, "http.route": route, "url.scheme": request.scheme}
-        with (
-            bound_contextvars(service=self._name, request_id=request_id(request)),
-            _tracer.start_as_current_span(
-                f"{request.method} {route}",
-                context=context,
-                kind=trace.SpanKind.SERVER,
-                attributes=attributes,
-                record_exception=False,
-                set_status_on_exception=False,
-            ) as span,
-        ):
+        bound = bind_contextvars(service=self._name, request_id=request_id(request))
+        try:
+            return await self._serve(request, handler, face)
+        finally:
+            reset_contextvars(**bound)
+
+    async def _serve(self, request: web.Request, handler: Handler, face: Face) -> web.StreamResponse:
+        start, route = time.perf_counter(), _route(request)
+        with _span(request, route) as span:
             try:
                 response = await self._answer(request, handler, face)
             except asyncio.CancelledError:
@@ -199,6 +211,20 @@ def _take_callers_id(request: web.Request, face: Face) -> None:
     given = request.headers.get("X-Request-ID", "")
     if face == "native" and _CALLERS_ID.fullmatch(given):
         request[_REQUEST_ID] = given
+
+
+def _span(request: web.Request, route: str) -> AbstractContextManager[trace.Span]:
+    """Return the span of a request. Where tracing is off there is none: to make one that nobody sees takes as long as a read."""
+    if isinstance(_tracer, trace.ProxyTracer) and not isinstance(trace.get_tracer_provider(), TracerProvider):
+        return _NO_SPAN
+    return _tracer.start_as_current_span(
+        f"{request.method} {route}",
+        context=propagate.extract(request.headers),
+        kind=trace.SpanKind.SERVER,
+        attributes={"http.request.method": request.method, "http.route": route, "url.scheme": request.scheme},
+        record_exception=False,
+        set_status_on_exception=False,
+    )
 
 
 def _route(request: web.Request) -> str:
