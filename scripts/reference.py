@@ -1,20 +1,27 @@
 """Write docs/reference/settings.md and docs/reference/cli.md from the code; run by `make docs`."""
 
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+from click.testing import CliRunner
 from pydantic_settings import BaseSettings
 
+from indaco_client import config
+from indaco_client.cli import main
 from indaco_common.launcher.specs import all_specs
 from indaco_common.settings import Settings
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
-COMMANDS = [
-    [], ["run"], ["login"], ["deployment"], ["deployment", "create"], ["deployment", "list"], ["deployment", "delete"], ["key"],
-    ["template", "check"], ["template", "plan"], ["template", "form"], ["template", "diff"], ["catalogue", "list"], ["catalogue", "show"], ["catalogue", "template"],
-    ["catalogue", "validate"], ["topology"], ["dead"], ["replay"], ["trace"], ["doctor"], ["imports"], ["imports", "refresh"],
-]  # fmt: skip
+ENVIRONMENT = {
+    "INDACO_TOKEN": "an access token; it comes before everything else",
+    "INDACO_CONTEXT": "the context to use",
+    "INDACO_CONFIG": "the file that contexts are kept in, instead of ~/.config/indaco/config.toml",
+    "INDACO_SESSION": "the file that the session of `indaco login` is kept in",
+    "INDACO_DEBUG": "1: show the exchange with the server, secrets masked",
+    "OIDC_SOCK": "the socket of oidc-agent, which sets it",
+    "NO_COLOR": "anything: no colours",
+}
 
 
 def settings_page() -> str:
@@ -38,14 +45,29 @@ def rows(model: type[BaseSettings]) -> list[str]:
 
 
 def cli_page() -> str:
-    """Return what the commands say of themselves."""
-    parts = ["# Command line\n\nWhat `--help` prints. Made by `scripts/reference.py`.\n"]
-    for words in COMMANDS:
-        command = [sys.executable, "-m", "indaco_client.cli", *words, "--help"]
-        shown = subprocess.run(command, check=True, capture_output=True, text=True, env={"COLUMNS": "100"}).stdout
-        shown = shown.replace("python -m indaco_client.cli", "indaco")
-        parts.append(f"## indaco {' '.join(words)}\n\n```text\n{shown.rstrip()}\n```\n")
+    """Return what the commands say of themselves, and what they read from the environment."""
+    parts = ["# Command line\n\nWhat `--help` prints, of every command. Made by `scripts/reference.py`.\n"]
+    parts.append("## Environment\n\n| variable | what it is |\n| --- | --- |")
+    known = {config.VARIABLES[key]: meaning for key, meaning in config.KEYS.items()} | ENVIRONMENT
+    parts += [f"| `{name}` | {meaning} |" for name, meaning in sorted(known.items())]
+    parts.append("")
+    runner = CliRunner(env={"COLUMNS": "100", "INDACO_CONFIG": "/dev/null"})
+    for words in ((), *paths(main)):
+        shown = runner.invoke(main, [*words, "--help"], prog_name="indaco", catch_exceptions=False).output
+        parts.append(
+            f"{'###' if words[1:] else '##'} {' '.join(('indaco', *words))}\n\n```text\n{shown.rstrip()}\n```\n"
+        )
     return "\n".join(parts)
+
+
+def paths(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield every command of the tree, by its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from paths(command, (*path, name))
 
 
 if __name__ == "__main__":

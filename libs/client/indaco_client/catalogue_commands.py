@@ -1,8 +1,11 @@
 """Commands on the service catalogue: what it offers, and, for those who keep one, whether it is fit to be offered."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,43 +13,51 @@ from indaco_tosca import TemplateError
 from indaco_tosca.catalogue import MAX_FILE_BYTES, Catalogue, check_sizes, is_part, read
 from indaco_tosca.catalogue_check import checked
 
-from .catalogue import LATEST
-from .client import Client
-from .commands import call
 from .errors import Refused
+from .program import call, output_option
 from .tables import show
-from .wire import Json
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .wire import Json
 
 DEPTH = 3  # folders of cards, of versions, files
 _CARD = ("name", "title", "description", "tags", "groups")
 _PROBLEM = {"file": "file", "line": "line", "what": "message", "how to mend it": "hint"}
 
-_output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
-_version = click.option("--version", "number", default=LATEST, show_default=True, help="Which version.")
+_version = click.option("--version", "number", default="latest", show_default=True, help="Which version.")
 _name = click.argument("name")
 
 
 @click.group()
 def catalogue() -> None:
-    """Services that are ready to be deployed."""
+    """Services that are ready to be deployed.
+
+    Example: indaco catalogue list
+    """
 
 
 @catalogue.command("list")
 @click.option("--group", help="Only what this group may use.")
-@_output
+@output_option
 def list_cards(group: str | None, output: str) -> None:
     """List the services for your groups.
 
     Example: indaco catalogue list --group cms
     """
     cards = call(lambda client: client.catalogue.cards(group=group))
-    show(cards, output, {"name": "name", "title": "title", "version": "version", "description": "description"})
+    show(
+        cards,
+        output,
+        {"name": "name", "title": "title", "version": "version", "description": "description"},
+        name="name",
+    )
 
 
 @catalogue.command("show")
 @_name
 @_version
-@_output
+@output_option
 def show_card(name: str, number: str, output: str) -> None:
     """Show a service: its versions, what it asks for, and its guide.
 
@@ -57,8 +68,8 @@ def show_card(name: str, number: str, output: str) -> None:
         return await client.catalogue.card(name), await client.catalogue.form(name, number)
 
     card, form = call(work)
-    if output == "json":
-        show({**card, "form": form}, output)
+    if output != "table":
+        show({**card, "form": form}, output, name="name")
         return
     versions = ", ".join(version["version"] for version in card["versions"])
     show({key: card[key] for key in _CARD if card[key]} | {"versions": versions}, output)
@@ -83,7 +94,7 @@ def template(name: str, number: str) -> None:
 
 
 @catalogue.command("status")
-@_output
+@output_option
 def status(output: str) -> None:
     """Show where the catalogue comes from and what is wrong with it; for administrators.
 
@@ -93,7 +104,7 @@ def status(output: str) -> None:
 
 
 @catalogue.command("reload")
-@_output
+@output_option
 def reload(output: str) -> None:
     """Let the gateway read the catalogue now, before its next look; for administrators.
 
@@ -104,7 +115,7 @@ def reload(output: str) -> None:
 
 @catalogue.command("validate")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_output
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
 def validate(folder: Path, output: str) -> None:
     """Check the catalogue in FOLDER and run the tests of its templates, without a server; exit code 6 if a card is not fit.
 
@@ -128,8 +139,8 @@ def validate(folder: Path, output: str) -> None:
 
 
 def _show_status(state: Json, output: str) -> None:
-    if output == "json":
-        show(state, output)
+    if output != "table":
+        show(state, output, name="source")
         return
     rows = {key: state[key] for key in ("source", "revision", "loaded_at", "error") if state[key]}
     old = ", ".join(card["name"] for card in state["cards"] if card["is_last_good"])

@@ -7,13 +7,16 @@ SHOWN = 10  # wrong fields
 
 
 class IndacoClientError(Exception):
-    """Root of the client's errors; *what* went wrong, and *hint* what to do about it."""
+    """Root of the client's errors: *what* went wrong, *why*, as far as that is told, and *hint*, what to do about it."""
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, what: str, *, hint: str = "", request_id: str = "", retry_after_s: float = 0.0) -> None:
-        super().__init__(what)
-        self.what, self.hint, self.request_id, self.retry_after_s = what, hint, request_id, retry_after_s
+    def __init__(
+        self, what: str, *, why: str = "", hint: str = "", request_id: str = "", retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(f"{what}: {why}" if why else what)
+        self.what, self.why, self.hint = what, why, hint
+        self.request_id, self.retry_after_s = request_id, retry_after_s
 
 
 class NotSignedIn(IndacoClientError):
@@ -25,6 +28,8 @@ class NotFound(IndacoClientError):
 
 
 class Conflict(IndacoClientError):
+    """The state of things does not allow it: already there, changed meanwhile, or locked."""
+
     exit_code = 5
 
 
@@ -51,16 +56,23 @@ class Unreachable(IndacoClientError):
 
 
 _BY_STATUS: dict[int, type[IndacoClientError]] = {
-    401: NotSignedIn, 403: Refused, 404: NotFound, 409: Conflict, 412: Conflict, 429: Unreachable, 502: Unreachable, 503: Unreachable,
-    504: Unreachable,
+    401: NotSignedIn, 403: Refused, 404: NotFound, 409: Conflict, 412: Conflict, 423: Conflict, 428: Conflict, 429: Unreachable,
+    501: Refused, 502: Unreachable, 503: Unreachable, 504: Unreachable,
 }  # fmt: skip
+_NEXT = {
+    401: "sign in again: indaco login",
+    412: "it was changed meanwhile: look again, then repeat",
+    423: "indaco deployment unlock ID",
+    429: "come back a little later",
+    501: "this server cannot do it yet",
+}
 
 
 def error_of(status: int, body: Mapping[str, Any], retry_after: str = "") -> IndacoClientError:
     """Return the error that an answer of the server tells, in INDIGO's shape or as a problem document (RFC 9457)."""
     kind = _BY_STATUS.get(status, Refused if status < 500 else IndacoClientError)  # noqa: PLR2004
     return kind(
-        _sentence(status, body), hint="sign in again: indaco login" if kind is NotSignedIn else "",
+        _sentence(status, body), hint=str(body.get("hint") or _NEXT.get(status, "")),
         request_id=str(body.get("requestId") or body.get("request_id") or ""),
         retry_after_s=float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Inputs as people write them: YAML whose scalars stay what was typed, so that version 22.10 does not become 22.1."""
 
+import json
 import re
 from typing import IO, Any
 
@@ -62,3 +63,14 @@ def parse_setting(setting: str, option: str = "--set") -> tuple[str, Any]:
     if not (name and equals):
         raise click.UsageError(f"{option} {setting}: write NAME=VALUE")
     return name, parse(value, f"{option} {name}")
+
+
+def parse_json(setting: str, option: str = "--set-json") -> tuple[str, Any]:
+    """Return name and value of ``NAME=JSON``, which *option* has. Raises: click.UsageError."""
+    name, equals, value = setting.partition("=")
+    if not (name and equals):
+        raise click.UsageError(f"{option} {setting}: write NAME=JSON")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{option} {name}: {error}") from None

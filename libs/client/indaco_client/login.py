@@ -1,61 +1,67 @@
 """Signing in: the device flow (RFC 8628), and the file that keeps the tokens."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
-import os
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 
-from .errors import NotSignedIn, Unreachable
+from .config import DEFAULT_CONTEXT, replace, session_file
+from .errors import IndacoClientError, NotSignedIn, Unreachable
 
 CLIENT_ID = "indaco"
 SCOPES = "openid profile email offline_access groups"
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 EARLY_S = 60  # a token that ends within that time is renewed
+_WHOLE = {"issuer", "url", "access_token", "expires_at"}
+
+Session = dict[str, Any]
+"""The file's content: ``issuer``, ``url``, ``client_id``, ``access_token``, ``refresh_token``, ``expires_at`` (seconds since 1970)."""
 
 
-def session_file() -> Path:
-    """Return where tokens are kept (mode 0600): ``INDACO_SESSION``, else the user's configuration folder."""
-    if path := os.environ.get("INDACO_SESSION"):
-        return Path(path)
-    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "indaco" / "session.json"
-
-
-def save(session: dict[str, Any]) -> None:
+def save(session: Session, context: str = DEFAULT_CONTEXT) -> None:
     """Replace the kept session at once, so that whoever reads it meanwhile finds the old or the new one."""
-    file = session_file()
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(prefix=".session-", dir=file.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "w") as out:
-            json.dump(session, out)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace(session_file(context), json.dumps(session))
 
 
-def load() -> dict[str, Any] | None:
+def load(context: str = DEFAULT_CONTEXT) -> Session | None:
     """Return the kept session; None, if there is none that can be used."""
     try:
-        session = json.loads(session_file().read_text())
+        session = json.loads(session_file(context).read_text())
     except (OSError, ValueError):
         return None
-    is_whole = isinstance(session, dict) and session.keys() >= {"issuer", "url", "access_token", "expires_at"}
-    return session if is_whole else None
+    return session if isinstance(session, dict) and session.keys() >= _WHOLE else None
 
 
-def forget() -> None:
-    session_file().unlink(missing_ok=True)
+async def end(context: str = DEFAULT_CONTEXT) -> bool:
+    """Forget the session; return whether the issuer has taken its tokens back too (RFC 7009), or there was nothing to take."""
+    session = load(context)
+    session_file(context).unlink(missing_ok=True)
+    return session is None or await _revoked(session)
 
 
-async def sign_in(issuer: str, url: str, show: Callable[[str, str], None]) -> dict[str, Any]:
+async def _revoked(session: Session) -> bool:
+    kind = "refresh_token" if "refresh_token" in session else "access_token"
+    body = {"token": session[kind], "token_type_hint": kind, "client_id": str(session.get("client_id", CLIENT_ID))}
+    try:
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
+            about = await _discover(http, session["issuer"])
+            if "revocation_endpoint" not in about:
+                return False
+            async with http.post(about["revocation_endpoint"], data=body) as answer:
+                return answer.status == 200  # noqa: PLR2004
+    except (aiohttp.ClientError, TimeoutError, IndacoClientError):
+        return False
+
+
+async def sign_in(
+    issuer: str, url: str, show: Callable[[str, str], None], *, client_id: str = CLIENT_ID, scopes: str = SCOPES
+) -> Session:
     """Let the user approve this device at *issuer*; *show* gets the address and the code. Raises: NotSignedIn, Unreachable."""
     async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
         about = await _discover(http, issuer)
@@ -63,15 +69,15 @@ async def sign_in(issuer: str, url: str, show: Callable[[str, str], None]) -> di
             raise NotSignedIn(
                 f"{issuer} offers no sign-in by device", hint="get a token elsewhere and set INDACO_TOKEN"
             )
-        grant = await _post(http, about["device_authorization_endpoint"], {"client_id": CLIENT_ID, "scope": SCOPES})
+        grant = await _post(http, about["device_authorization_endpoint"], {"client_id": client_id, "scope": scopes})
         show(grant.get("verification_uri_complete", grant["verification_uri"]), grant["user_code"])
         end, interval = time.monotonic() + grant["expires_in"], grant.get("interval", 5)
-        body = {"grant_type": DEVICE, "device_code": grant["device_code"], "client_id": CLIENT_ID}
+        body = {"grant_type": DEVICE, "device_code": grant["device_code"], "client_id": client_id}
         while time.monotonic() < end:
             answer = await _post(http, about["token_endpoint"], body, may_fail=True)
             match answer.get("error"):
                 case None:
-                    return _session(issuer, url, answer)
+                    return _session(issuer, url, client_id, answer)
                 case "authorization_pending":
                     pass
                 case "slow_down":
@@ -82,40 +88,80 @@ async def sign_in(issuer: str, url: str, show: Callable[[str, str], None]) -> di
     raise NotSignedIn("nobody approved in time", hint="indaco login")
 
 
-async def token() -> str | None:
-    """Return an access token: ``INDACO_TOKEN``, or that of the session, renewed if it is about to end; None without a session."""
-    if given := os.environ.get("INDACO_TOKEN", "").strip():
-        return given
-    session = load()
-    if session is None:
-        return None
-    if session["expires_at"] - EARLY_S > time.time():
-        return str(session["access_token"])
+async def token(context: str = DEFAULT_CONTEXT) -> str | None:
+    """Return the session's access token, renewed if it is about to end; None without a session. Raises: NotSignedIn, Unreachable."""
+    session = load(context)
+    if session is None or _is_good(session):
+        return str(session["access_token"]) if session else None
+    async with _alone(context):  # a refresh token may be good for one use
+        session = load(context)
+        if session is None or _is_good(session):
+            return str(session["access_token"]) if session else None
+        return str((await _renewed(session, context))["access_token"])
+
+
+async def _renewed(session: Session, context: str) -> Session:
     if "refresh_token" not in session:
         raise NotSignedIn("the session has ended", hint="indaco login")
+    client_id = str(session.get("client_id", CLIENT_ID))
     async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
         about = await _discover(http, session["issuer"])
-        body = {"grant_type": "refresh_token", "refresh_token": session["refresh_token"], "client_id": CLIENT_ID}
+        body = {"grant_type": "refresh_token", "refresh_token": session["refresh_token"], "client_id": client_id}
         answer = await _post(http, about["token_endpoint"], body, may_fail=True)
     if "access_token" not in answer:
         raise NotSignedIn("the session has ended", hint="indaco login")
-    renewed = _session(session["issuer"], session["url"], answer)
-    save(renewed)
-    return str(renewed["access_token"])
+    kept = {"refresh_token": session["refresh_token"], **answer}  # an issuer that does not replace it sends none
+    renewed = _session(session["issuer"], session["url"], client_id, kept)
+    save(renewed, context)
+    return renewed
 
 
-def _session(issuer: str, url: str, answer: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {name: answer[name] for name in ("access_token", "refresh_token") if name in answer}
-    return {"issuer": issuer, "url": url, "expires_at": time.time() + answer.get("expires_in", 300), **kept}
+@contextlib.asynccontextmanager
+async def _alone(context: str) -> AsyncIterator[None]:
+    """Keep other processes of this user from renewing the same session meanwhile."""
+    file = session_file(context)
+    with file.with_name(f".{file.name}.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_good(session: Session) -> bool:
+    return bool(session["expires_at"] - EARLY_S > time.time())
+
+
+def _session(issuer: str, url: str, client_id: str, answer: dict[str, Any]) -> Session:
+    kept: Session = {name: answer[name] for name in ("access_token", "refresh_token") if name in answer}
+    ends = time.time() + answer.get("expires_in", 300)
+    return {"issuer": issuer, "url": url, "client_id": client_id, "expires_at": ends, **kept}
+
+
+async def offered(url: str) -> list[dict[str, Any]]:
+    """Return the issuers at which programs can sign in to the gateway at *url*, each with ``issuer`` and ``client_id``.
+
+    None, where it names no such issuer. Raises: Unreachable.
+    """
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
+        try:
+            async with http.get(f"{url.rstrip('/')}/v1/login/issuers", allow_redirects=False) as answer:
+                if answer.status != 200:  # noqa: PLR2004
+                    return []
+                content = (await answer.json()).get("content", [])
+                return [one for one in content if one.get("issuer") and one.get("client_id")]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(f"{url} does not answer", hint="is it running? indaco run") from error
+        except (ValueError, AttributeError, TypeError):
+            raise IndacoClientError(f"{url} does not answer as a gateway does", hint="is INDACO_URL right?") from None
 
 
 async def _discover(http: aiohttp.ClientSession, issuer: str) -> dict[str, Any]:
     try:
         async with http.get(issuer.rstrip("/") + "/.well-known/openid-configuration") as answer:
             about: dict[str, Any] = await answer.json()
-            return about
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise Unreachable(f"the issuer {issuer} does not answer") from error
+    if not isinstance(about, dict) or "token_endpoint" not in about:
+        raise NotSignedIn(f"{issuer} does not answer as an issuer does", hint="indaco login --issuer https://…")
+    return about
 
 
 async def _post(

@@ -10,13 +10,13 @@ from indaco_tosca.update import Change, change
 
 from .inputs import parse_setting
 from .tables import show
-from .template_commands import output_option, planned
+from .template_commands import output_option, planned, template
 from .wire import Json
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command("diff")
+@template.command("diff")
 @click.argument("before", type=_file)
 @click.argument("after", type=_file)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An input of both; VALUE is read as YAML.")
