@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import takewhile
 
-from indaco_common.contracts.gateway import DeploymentRequested
+from indaco_common.contracts.gateway import DeploymentRequested, PlanRequested
 from indaco_common.contracts.values import Image, NodeNeeds, Place, PlacedNode, Reason, instances
 from indaco_common.units import ResourceVector
 
@@ -24,6 +24,7 @@ CANDIDATES = {ProviderState.ACTIVE, ProviderState.DEGRADED}
 MILLI = 1000
 NEAR = 3  # names that a hint lists
 Fault = tuple[str, str]  # code, detail
+Request = DeploymentRequested | PlanRequested
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Machine:
         return cls(kind, node, vcpus, memory_mib, needs["disk_gib"], needs["gpus"], node.gpu_model.lower())
 
 
-def match(request: DeploymentRequested, options: Iterable[Option], now: datetime) -> Match:
+def match(request: Request, options: Iterable[Option], now: datetime) -> Match:
     """Rank what fits, best first, and give every reason for the rest."""
     kinds = {name: name.rpartition("-")[0] for name in instances(dict(request.nodes))}
     machines = [Machine.of(kind, node) for kind, node in sorted(request.nodes.items()) if node.count]
@@ -71,17 +72,17 @@ def match(request: DeploymentRequested, options: Iterable[Option], now: datetime
     if not offers and not refused:
         detail = f"the group {request.group.path} has no agreement with any provider"
         refused.append(Reason(provider="", code="NO_AGREEMENT", detail=detail))
-    offers.sort(key=lambda offer: (-offer.score, _tie(request.deployment_id, offer.place.agreement)))
+    offers.sort(key=lambda offer: (-offer.score, _tie(request.key, offer.place.agreement)))
     return Match(ranked=tuple(offers), refused=tuple(refused))
 
 
-def _tie(deployment: str, agreement: str) -> str:
+def _tie(subject: str, agreement: str) -> str:
     """Spread equal offers over deployments, reproducibly."""
-    return hashlib.sha256(f"{deployment}\n{agreement}".encode()).hexdigest()
+    return hashlib.sha256(f"{subject}\n{agreement}".encode()).hexdigest()
 
 
 def _examine(
-    request: DeploymentRequested, machines: Sequence[Machine], kinds: Mapping[str, str], option: Option, now: datetime
+    request: Request, machines: Sequence[Machine], kinds: Mapping[str, str], option: Option, now: datetime
 ) -> Offer | list[Reason]:
     """Return the offer that *option* makes, or all that speaks against it; *kinds*: the TOSCA node of each instance."""
     agreement, provider = option.agreement, option.provider
@@ -105,7 +106,7 @@ def _examine(
     return Offer(place=place, nodes={name: placed[kind] for name, kind in kinds.items()}, score=score, terms=terms)
 
 
-def _refusals(request: DeploymentRequested, option: Option, now: datetime) -> Iterable[Fault]:
+def _refusals(request: Request, option: Option, now: datetime) -> Iterable[Fault]:
     """Yield every predicate that fails, whatever the machines are."""
     agreement, provider, policy = option.agreement, option.provider, request.policy
     if now < agreement.valid_from:

@@ -16,3 +16,5 @@ class SlaSettings(ServiceSettings):
     """The federation file: providers and agreements, put into the registry at each start; ``demo``: the one that comes along."""
     refresh_s: Annotated[float, pydantic.Field(gt=0, le=3600)] = 2.0
     """How old providers and the use of ledgers may be for ranking (agreements: 15 times that); admission is always exact."""
+    report_s: Annotated[float, pydantic.Field(ge=0.05, le=3600)] = 5.0
+    """How often ledgers that have changed are told of, for those who show quotas; admission does not wait for it."""

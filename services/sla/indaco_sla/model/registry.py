@@ -133,5 +133,6 @@ class Agreement(Aggregate):
             sla.AgreementSigned(
                 agreement_id=record.id, group=record.group, provider=record.provider, region=record.region,
                 project=record.project, limits=record.limits, valid_from=record.valid_from, valid_to=record.valid_to,
+                user_limits=record.user_limits, suspended=record.suspended,
             )
         )  # fmt: skip
