@@ -60,6 +60,7 @@ contracts: setup ## Write JSON Schemas, examples and AsyncAPI of all messages an
 
 docs: setup ## Build the documentation; warnings are errors
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	@$(BIN)/python scripts/sync_client.py
 	@$(BIN)/python scripts/reference.py
 	@$(BIN)/sphinx-build -q -W -b html docs docs/_build
 

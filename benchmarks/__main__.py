@@ -16,7 +16,7 @@ from rich.table import Table
 from indaco_common import telemetry
 from indaco_common.settings import Settings
 
-from . import bus, deployments, process, store, tosca  # noqa: F401 - their rows enter the list
+from . import bus, deployments, gateway, lists, process, store, tosca  # noqa: F401 - their rows enter the list
 from .machine import watched
 from .rows import ROWS, Figures, Row
 

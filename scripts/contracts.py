@@ -1,4 +1,5 @@
-"""Keep the published language: a JSON Schema and an example of every message, AsyncAPI and the page of events made from them.
+"""Keep the published language: a JSON Schema and an example of every message, AsyncAPI and the page of events made from them; and
+the gateway's API as OpenAPI.
 
 `scripts/contracts.py` writes what is new; `--check` changes nothing and fails if files are stale or a contract has broken. Within a
 version a message may gain optional fields and nothing else: whoever reads an old message with a new class, or a new message with an
@@ -13,18 +14,25 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from indaco_common.clock import SystemClock
 from indaco_common.envelope import CONTENT_TYPE, TYPE_PREFIX, Envelope, unseal
 from indaco_common.errors import Invalid
+from indaco_common.infra import open_infra
 from indaco_common.launcher.specs import ORDER, whole_topology
 from indaco_common.messages import REGISTRY, Command, Message
+from indaco_common.settings import Settings
+from indaco_gateway.api.docs import openapi as describe_routes
+from indaco_gateway.app import SERVICE as GATEWAY
+from indaco_gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS, EXAMPLES = ROOT / "tests/contracts/schemas", ROOT / "tests/contracts/examples"
-EVENTS, ASYNCAPI = ROOT / "docs/events.md", ROOT / "docs/asyncapi.json"
+EVENTS, ASYNCAPI, OPENAPI = ROOT / "docs/events.md", ROOT / "docs/asyncapi.json", ROOT / "docs/openapi.json"
 PROSE = frozenset({"title", "description", "default", "examples"})  # keywords that validate nothing
 Schema = dict[str, Any]
 
@@ -200,7 +208,7 @@ def stale() -> list[str]:
 def generated() -> dict[Path, str]:
     """Return every file that is made from the classes alone."""
     files = {SCHEMAS / f"{name}.json": _pretty(schema_of(kind)) for name, kind in kinds().items()}
-    return {**files, ASYNCAPI: _pretty(asyncapi()), EVENTS: events_page()}
+    return {**files, ASYNCAPI: _pretty(asyncapi()), EVENTS: events_page(), OPENAPI: _pretty(openapi())}
 
 
 def _pretty(value: Any) -> str:
@@ -287,7 +295,8 @@ def asyncapi() -> Schema:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Indaco", "version": version("indaco"), "license": {"name": "Apache-2.0"},
-            "description": "What the services of Indaco say to each other, as CloudEvents 1.0 in structured JSON.",
+            "description": "What the services of Indaco say to each other, as CloudEvents 1.0 in structured JSON. Names are routing keys: bind a queue of "
+            "your own to the topic exchange of a channel. Events come at least once, in any order; `id` and `sequence` tell.",
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": {name: _channel(name, kind) for name, kind in kinds().items()},
@@ -340,13 +349,34 @@ def _message(name: str, kind: type[Message]) -> Schema:
     }
 
 
+# ── OpenAPI
+
+
+def openapi() -> Schema:
+    """Return the gateway's API as an OpenAPI 3.1 document: of a gateway that was built, and never started."""
+    with TemporaryDirectory() as folder:
+        places = {
+            "bus": "embedded:",
+            "store": "sqlite:",
+            "secrets": "vault+http://localhost:8200",
+            "vault_token": "none",
+        }
+        infra = open_infra(GATEWAY, Settings.model_validate({"data": folder, **places}), SystemClock())
+        return describe_routes(GATEWAY.build(infra, GatewaySettings()).routes)
+
+
 # ── the page
 
 
 INTRODUCTION = """\
 What the services say to each other. An *event* is a fact with any number of readers; a *command* asks one owner for something.
 Each is published in an envelope of CloudEvents 1.0, under its name as routing key. Within a version a message only gains optional
-fields. The same as data: `docs/asyncapi.json` (AsyncAPI 3.0), and a JSON Schema and an example each in `tests/contracts/`."""
+fields. The same as data: `docs/asyncapi.json` (AsyncAPI 3.0), and a JSON Schema and an example each in `tests/contracts/`.
+
+To listen, bind a queue of your own to the topic exchange `indaco.events` (that of commands is `indaco.commands`). In a binding key `*` stands for one word and
+`#` for any number: `orchestrator.deployment.*.v1` is what happens to deployments as a whole, `sla.placement.#` every choice of a place. An event comes at
+least once, and in any order: its `id` tells what came before, and of two with the same `source` and `subject` the one with the greater `sequence` is the
+later. `examples/subscriber` does it, and says which permissions it takes."""
 
 
 def events_page() -> str:

@@ -74,15 +74,15 @@ class Demo:
         what = "a real machine (a container of the local Docker Engine)" if self.real_machine else "a simulated machine"
         step(f"(a) Deploy {what} from a TOSCA template")
         made = await client.create(TEMPLATE, DEBIAN if self.real_machine else UBUNTU, group="cms")
-        done = await client.wait(made["uuid"], timeout_s=60)
+        done = await client.wait(made["id"], timeout_s=60)
         explain(done)
-        outputs = await client.outputs(done["uuid"])
+        outputs = await client.outputs(done["id"])
         console.print_json(data=outputs)
         if self.real_machine:
             self.facts["ssh"] = await self.command_on(client, outputs)
             console.print(f"  over SSH, on the machine: {self.facts['ssh']}")
-        await self.note(client, "virtual machine", done["uuid"])
-        return str(done["uuid"])
+        await self.note(client, "virtual machine", done["id"])
+        return str(done["id"])
 
     async def command_on(self, client: Client, outputs: dict[str, Any]) -> str:
         """Run a command on the machine with the key that the vault keeps."""
@@ -108,14 +108,14 @@ class Demo:
         best = self.federation.sites / "CLOUD-CNAF-T1"
         break_site(best, boot_fail_rate=1.0)
         made = await client.create(TEMPLATE, UBUNTU, group="cms")
-        done = await client.wait(made["uuid"], timeout_s=60)
+        done = await client.wait(made["id"], timeout_s=60)
         break_site(best)
         for attempt in done["attempts"]:
             console.print(
                 f"  attempt {attempt['attempt']}: {attempt['provider']}: {attempt['outcome']} {attempt['reason']}"
             )
         explain(done)
-        await self.note(client, "fail-over", done["uuid"])
+        await self.note(client, "fail-over", done["id"])
 
     async def refused(self, client: Client) -> None:
         step("(c) More than any agreement grants: refused, with the shortfall per resource")
@@ -123,13 +123,13 @@ class Demo:
             TEMPLATE.replace("count: 1", "count: 30"), {**UBUNTU, "num_cpus": 8, "mem_size": "16 GB"}, group="cms"
         )
         try:
-            await client.wait(made["uuid"], timeout_s=60)
+            await client.wait(made["id"], timeout_s=60)
         except DeploymentFailed:
-            refused = await client.deployment(made["uuid"])
+            refused = await client.deployment(made["id"])
             console.print(f"  {refused['status']}")
-            for reason in refused["placement"]["refused"]:
+            for reason in refused["refused"]:
                 console.print(f"  {reason['provider']}: {reason['code']}: {reason['detail']}")
-            await self.note(client, "refused for quota", made["uuid"])
+            await self.note(client, "refused for quota", made["id"])
             return
         raise SystemExit("the deployment was to be refused and was not")
 
@@ -176,8 +176,8 @@ class Demo:
         """Add to the facts what the system says of a deployment, in place of what it said before."""
         shown = await client.deployment(id)
         facts = {
-            "id": id, "name": name, "status": shown["status"], "provider": shown.get("cloudProviderName"),
-            "simulated": shown["simulated"], "reasons": shown["placement"], "outputs": shown["outputs"],
+            "id": id, "name": name, "status": shown["status"], "provider": shown.get("provider"),
+            "simulated": shown["simulated"], "reasons": {name: shown[name] for name in ("ranked", "refused")}, "outputs": await client.outputs(id),
             "attempts": shown["attempts"], "timeline": await client.timeline(id),
         }  # fmt: skip
         before = next((d for d in self.facts["deployments"] if d["id"] == id), None)
@@ -193,11 +193,11 @@ def step(title: str) -> None:
 
 def explain(shown: dict[str, Any]) -> None:
     note = " (simulated)" if shown["simulated"] else ""
-    console.print(f"  {shown['status']} at [bold]{shown['cloudProviderName']}[/bold]{note}")
-    for ranked in shown["placement"]["ranked"]:
+    console.print(f"  {shown['status']} at [bold]{shown['provider']}[/bold]{note}")
+    for ranked in shown["ranked"]:
         terms = ", ".join(f"{name} {value:.2f}" for name, value in ranked["terms"].items())
         console.print(f"    ranked  {ranked['provider']:<20} {ranked['score']:.3f}  ({terms})")
-    for reason in shown["placement"]["refused"]:
+    for reason in shown["refused"]:
         console.print(f"    not     {reason['provider']:<20} {reason['code']}: {reason['detail']}")
 
 

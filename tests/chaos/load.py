@@ -62,7 +62,7 @@ class Load:
         client = self._clients[user]
         await asyncio.sleep(at)
         made = await insist(lambda: client.create(*what, group=USERS[user], idempotency_key=f"chaos-{number}"))
-        id = str(made["uuid"])
+        id = str(made["id"])
         self.asked[id] = Asked(secret=secret)
         if patience_s is not None:
             await asyncio.sleep(patience_s)

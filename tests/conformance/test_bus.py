@@ -8,11 +8,11 @@ import pytest
 import yarl
 
 from indaco_common.bus.embedded import EmbeddedBus
-from indaco_common.bus.port import Bus, Delivery, Done, Verdict
+from indaco_common.bus.port import Bus, Delivery, Done, Later, Verdict
 from indaco_common.bus.rabbitmq import RabbitBus
 from indaco_common.bus.topology import queue
 from indaco_common.errors import Unavailable
-from indaco_common.testing.bells import ALPHA, BETA, TOPOLOGY, Ear, OpenBus, bells, settled
+from indaco_common.testing.bells import ALPHA, BETA, TOPOLOGY, Ear, OpenBus, Rang, bells, settled
 from indaco_common.testing.conformance_bus import BusConformance
 from indaco_common.testing.rabbitmq import Passage, VirtualHost
 
@@ -73,6 +73,15 @@ class TestBroker:
         await remote.start()
         yield remote
         await remote.stop()
+
+    async def test_the_name_that_a_message_was_let_through_under_is_told_and_after_a_delay_it_is_our_own(
+        self, bus: RabbitBus
+    ) -> None:
+        ear = Ear(lambda delivery: Done() if delivery.attempt else Later(0, 1, "later"))
+        await bus.subscribe(BETA, ear)
+        await bus.publish(bells(1))
+        await ear.hears(2)
+        assert [delivery.routed_as for delivery in ear.heard] == [Rang.TYPE, None]
 
     async def test_a_broker_that_is_gone_makes_it_unavailable_and_all_comes_back_by_itself(
         self, bus: RabbitBus, remote: RabbitBus, passage: Passage

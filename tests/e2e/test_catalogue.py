@@ -58,7 +58,7 @@ def first_case(version: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda path: f"{path.parent.name}-{path.name}")
 async def test_a_template_runs_and_tells_all_its_outputs(client: Client, version: Path) -> None:
     case, text = first_case(version), (version / "template.yaml").read_text()
-    id = (await client.create(text, case["inputs"], group="cms"))["uuid"]
+    id = (await client.create(text, case["inputs"], group="cms"))["id"]
     running = await client.wait(id, timeout_s=60)
     assert running["status"] == "CREATE_COMPLETE", running
     told = await client.outputs(id)
@@ -74,7 +74,7 @@ async def test_the_workers_of_a_cluster_are_made_after_its_front_end_and_told_it
     """The simulated site does not run what they are told; that they wait is seen in the order of its events."""
     version = next(path for path in VERSIONS if path.parent.name == "kubernetes")
     text, inputs = (version / "template.yaml").read_text(), first_case(version)["inputs"]
-    id = (await client.create(text, inputs, group="cms"))["uuid"]
+    id = (await client.create(text, inputs, group="cms"))["id"]
     await client.wait(id, timeout_s=60)
     told = [str(step["title"]) for step in await client.timeline(id)]
     started = [text.split()[0] for text in told if text.endswith(" runs")]

@@ -102,10 +102,10 @@ async def deployed(client: Client, name: str, inputs: dict[str, Any]) -> AsyncIt
     """Deploy the newest version of a template of the catalogue; yield its outputs; delete it and see that nothing is left."""
     before = in_engine()
     (*_, newest) = sorted((ROOT / "catalogue" / name).glob("*/template.yaml"))
-    id = (await client.create(newest.read_text(), inputs, group="cms"))["uuid"]
+    id = (await client.create(newest.read_text(), inputs, group="cms"))["id"]
     try:
         running = await client.wait(id, timeout_s=90)
-        assert (running["status"], running["cloudProviderName"]) == ("CREATE_COMPLETE", "HOST"), running
+        assert (running["status"], running["provider"]) == ("CREATE_COMPLETE", "HOST"), running
         yield await client.outputs(id)
     finally:
         await client.delete(id)

@@ -114,7 +114,7 @@ async def test_services_that_start_before_their_broker_say_so_and_begin_when_it_
 
 async def test_a_broker_that_crashes_loses_nothing(world: World, servers: OwnServers) -> None:
     async with world.client() as client:
-        ids = [str((await client.create(VM, {}, group="cms"))["uuid"]) for _ in range(4)]
+        ids = [str((await client.create(VM, {}, group="cms"))["id"]) for _ in range(4)]
         await servers.call("rabbitmq", "kill")  # while they are on their way
         for service in SERVICES:
             await says(world, service, "bus")
@@ -137,7 +137,7 @@ async def test_a_vault_sealed_for_longer_than_the_first_retries_loses_nothing(
     status, retry_after, refused = await post(world, COMPOSE, {"service_token": "not to be lost"})
     assert (status, refused["code"], retry_after) == (503, 503, "2")
     async with world.client() as client:
-        ids = [str((await client.create(VM, {}, group="cms"))["uuid"]) for _ in range(11)]
+        ids = [str((await client.create(VM, {}, group="cms"))["id"]) for _ in range(11)]
         await asyncio.sleep(SEALED_S)
         assert {(await client.deployment(id))["status"] for id in ids} == {"CREATE_IN_PROGRESS"}
         await servers.call("openbao", "unseal")
@@ -172,7 +172,7 @@ async def test_a_message_that_nobody_can_read_goes_to_the_dead_queue_and_an_oper
 async def test_a_reader_that_lost_its_store_gets_it_back_by_replay(world: World) -> None:
     federation = world.federation
     async with world.client() as client:
-        id = str((await client.create(VM, {}, group="cms"))["uuid"])
+        id = str((await client.create(VM, {}, group="cms"))["id"])
         await runs_then_goes(client, id)
 
     async def is_closed() -> bool:
@@ -234,7 +234,7 @@ async def test_a_full_disk_is_told_refused_and_recovered_from_without_help(
     try:
         await federation.start()
         async with world.client() as client:
-            kept = str((await client.create(VM, {}, group="cms"))["uuid"])
+            kept = str((await client.create(VM, {}, group="cms"))["id"])
             await client.wait(kept, timeout_s=60)
             fill(ballast)
             await says(world, "gateway", "store")
@@ -246,7 +246,7 @@ async def test_a_full_disk_is_told_refused_and_recovered_from_without_help(
             ballast.unlink()
             await federation.ready()
             made = await client.create(VM, {}, group="cms")
-            await runs_then_goes(client, made["uuid"], kept)
+            await runs_then_goes(client, made["id"], kept)
         assert await world.used() == {}
         assert await world.dead() == {}
         assert await federation.terminate("all") == 0

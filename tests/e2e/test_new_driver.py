@@ -71,9 +71,9 @@ async def test_users_deploy_to_it_like_to_any_other(path: str, tmp_path: Path, m
     try:
         await federation.start()
         async with world.client() as client:
-            id = (await client.create(template("virtual-machine"), {}, group="cms"))["uuid"]
+            id = (await client.create(template("virtual-machine"), {}, group="cms"))["id"]
             done = await client.wait(id, timeout_s=60)
-            assert (done["cloudProviderName"], done["outputs"]["node_ip"]) == ("SHELF", "192.0.2.1")
+            assert (done["provider"], (await client.outputs(id))["node_ip"]) == ("SHELF", "192.0.2.1")
             assert len(list(shelf.iterdir())) == 1
             await client.delete(id)
             await client.wait(id, timeout_s=60, until=GONE)

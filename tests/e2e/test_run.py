@@ -127,9 +127,9 @@ async def test_one_command_brings_all_that_a_person_needs_and_data_outlive_it(sh
 
     again = shell.run("--data", "kept")
     assert await shell.printed(again) == printed  # the same users with the same passwords
-    code, said = await shell.indaco("deployment", "show", made["uuid"], "-o", "json")
-    assert (code, json.loads(said)["outputs"]) == (0, made["outputs"])
-    assert (await shell.indaco("deployment", "delete", made["uuid"], "--wait"))[0] == 0
+    code, said = await shell.indaco("deployment", "show", made["id"], "-o", "json")
+    assert (code, json.loads(said)["provider"]) == (0, made["provider"])
+    assert (await shell.indaco("deployment", "delete", made["id"], "--wait"))[0] == 0
     vault = shell.vault("kept")
     assert await shell.stop(again) == 0
     assert not vault.is_running()

@@ -98,14 +98,14 @@ async def live(world: World) -> tuple[str, dict[str, str]]:
         for wrong in ({"num_cpus": "many"}, {"no_such_input": INPUT}):
             with pytest.raises(IndacoClientError):
                 await client.create(compose, {"service_token": INPUT, **wrong}, group="cms")
-        id = str((await client.create(compose, {"service_token": INPUT}, group="cms", maxProvidersRetry=3))["uuid"])
+        id = str((await client.create(compose, {"service_token": INPUT}, group="cms", max_attempts=3))["id"])
         secrets["the site's credential"] = await credential(world, id)
         break_site(site, reject_credentials=1.0)  # the broker issues, the orchestrator asks again, and logs
         await asyncio.sleep(1)
         break_site(site)
         await client.delete(id)
         await client.wait(id, timeout_s=60, until=GONE)
-        again = str((await client.create(compose, {"service_token": INPUT}, group="cms"))["uuid"])
+        again = str((await client.create(compose, {"service_token": INPUT}, group="cms"))["id"])
         await client.wait(again, timeout_s=60)
         async with world.vault("orchestrator") as vault:
             secrets |= {f"output {n}": v for n, v in texts(await vault.get(f"outputs/{again}"))}

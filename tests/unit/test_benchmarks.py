@@ -1,15 +1,19 @@
 """The rules of the measurements: baselines use nothing of ours, every row says how it was measured, a goal is judged as it says."""
 
 import ast
+import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
 
-from benchmarks import __main__, machine  # noqa: E402
+from benchmarks import __main__, gateway_load, machine  # noqa: E402
 from benchmarks.rows import ROWS, Figures, Goal, Row, at_least, at_most  # noqa: E402
 
 BASELINES = sorted((ROOT / "benchmarks" / "baselines").glob("*.py"))
@@ -84,3 +88,66 @@ def test_the_load_tells_ours_from_others() -> None:
             pass
     assert load.ours_s >= 0.1
     assert load.others_s is not None
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[TestServer]:
+    """Answers the token it was sent, and rings for whoever listens when it is asked to."""
+    rung = asyncio.Event()
+
+    async def show(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers["Authorization"] * 2000)  # more than one read of a socket brings
+
+    async def listen(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"id: 1\ndata: {}\n\n")
+        await rung.wait()
+        await response.write(b"id: 2\ndata: {}\n\n")
+        await asyncio.Event().wait()
+        return response
+
+    async def ring(request: web.Request) -> web.Response:
+        assert await request.text() == "now"
+        rung.set()
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.get("/shown", show), web.get("/events", listen), web.put("/events", ring)])
+    server = TestServer(app)
+    await server.start_server(shutdown_timeout=0.1)
+    yield server
+    await server.close()
+
+
+async def test_a_load_asks_by_all_connections_and_tells_how_long_answers_took(server: TestServer) -> None:
+    order = {
+        "port": server.port, "method": "GET", "targets": ["/shown"], "tokens": ["a", "b", "c"], "connections": 3, "seconds": 30, "most": 4,
+    }  # fmt: skip
+    found = await gateway_load.requests(order)
+    assert found["count"] == 12
+    assert found["bytes"] > 2000 * len("Bearer a")
+    assert 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"] <= found["worst_ms"]
+
+
+async def test_a_load_fails_on_an_answer_that_was_not_expected(server: TestServer) -> None:
+    order = {
+        "port": server.port,
+        "method": "GET",
+        "targets": ["/absent"],
+        "tokens": ["a"],
+        "connections": 1,
+        "seconds": 1,
+    }
+    with pytest.raises(RuntimeError, match="404"):
+        await gateway_load.requests(order)
+
+
+async def test_listeners_tell_when_the_first_and_the_last_of_them_heard(server: TestServer) -> None:
+    order = {
+        "port": server.port, "method": "PUT", "target": "/events", "ring": "/events", "rings": ["now"], "tokens": ["a"], "listeners": 100,
+        "known": 1,
+    }  # fmt: skip
+    found = await gateway_load.listeners(order)
+    assert found["listeners"] == 100
+    assert 0 < found["first_ms"][0] <= found["last_ms"][0]

@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any, TypeVar
 
 from .store.aggregate import Aggregate
+
+A = TypeVar("A", bound=Aggregate)
 
 
 class Hints:
@@ -15,6 +18,7 @@ class Hints:
         self.seen_until: Callable[[], datetime | None] = lambda: None  # set by the runtime
         self._due: dict[str, list[Callable[[datetime], None]]] = {}
         self._changed: dict[str, list[Callable[[str], None]]] = {}
+        self._saved: dict[str, list[Callable[[Any], None]]] = {}
 
     def heard(self) -> datetime | None:
         """Return the time before which every message has been handled here, if that is known."""
@@ -28,6 +32,8 @@ class Hints:
                 wake(aggregate.due_at)
         for tell in self._changed.get(aggregate.KIND, ()):
             tell(aggregate.id)
+        for show in self._saved.get(aggregate.KIND, ()):
+            show(aggregate)
 
     def on_due(self, kind: type[Aggregate], wake: Callable[[datetime], None]) -> None:
         """Call *wake* with the due time of each saved aggregate of *kind*."""
@@ -36,3 +42,7 @@ class Hints:
     def on_change(self, kind: type[Aggregate], tell: Callable[[str], None]) -> None:
         """Call *tell* with the id of each saved aggregate of *kind*."""
         self._changed.setdefault(kind.KIND, []).append(tell)
+
+    def on_saved(self, kind: type[A], show: Callable[[A], None]) -> None:
+        """Call *show* with each saved aggregate of *kind*, which it must not change."""
+        self._saved.setdefault(kind.KIND, []).append(show)

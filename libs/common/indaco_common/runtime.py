@@ -30,6 +30,7 @@ RETRY_S = (0.2, 5.0)  # between attempts to reach a dependency at the start
 LOOK_S = 5.0
 COME_BACK_S = 2.0  # told to clients of a service whose store or vault is away
 PRUNE_EVERY_S = 3600.0
+MAX_LINE = 32 * 1024  # bytes of a request line or a header: beyond, the HTTP parser refuses it, in text of its own
 
 
 class Runner:
@@ -81,7 +82,9 @@ class Runner:
             middlewares=[_tell_when_to_come_back, *options.pop("middlewares", ())],
             **options,
         )
-        self._web = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, handle_signals=False)
+        self._web = web.AppRunner(
+            app, access_log=None, shutdown_timeout=5.0, handle_signals=False, max_line_size=MAX_LINE, max_field_size=MAX_LINE
+        )  # fmt: skip
         await self._web.setup()
         await web.TCPSite(self._web, infra.settings.host, self._port, reuse_port=False).start()
 

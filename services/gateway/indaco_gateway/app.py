@@ -7,46 +7,92 @@ from indaco_common.service import Infra, Service, ServiceSpec
 from indaco_common.web import Face
 
 from .access import Access
+from .api.deployment_parts import DeploymentParts
+from .api.deployments import Deployments as NativeDeployments
+from .api.docs import Docs, face_of
+from .api.login import LoginApi
+from .api.me import MeApi
+from .api.plans import Plans
+from .api.trust import TrustApi
 from .catalogue import ServiceCatalogue
 from .catalogue_api import CatalogueApi
 from .catalogue_sources import source_of
 from .events import Events
-from .handlers import Viewing
-from .indigo import misc
+from .exchange import Exchanges
+from .federated import FederationViews
+from .handlers import Federation, Usage, Viewing
 from .indigo.deployments import Deployments
+from .indigo.misc import Misc
 from .indigo.parts import Parts
+from .indigo.resources import Resources
+from .inquiries import Inquiries, Inquiring
 from .keys import Keys
+from .limits import Limits
+from .live import Live
+from .model.inquiry import Inquiry
 from .model.keyring import KeyRing
+from .model.login import SpentLogin
 from .model.operation import Operation
+from .model.session import Session
+from .revision import Revisions
+from .sessions import Sessions
 from .settings import GatewaySettings
 from .submission import Submissions
+from .webhooks import Webhooks
 
 
 def face(request: web.Request) -> Face:
     """INDIGO's error bodies at the root, RFC 9457 under /v1."""
-    return "native" if request.path.startswith("/v1/") else "indigo"
+    return face_of(request.path)
 
 
 def build(infra: Infra, settings: GatewaySettings) -> Service:
     operations, keyrings = infra.repository(Operation), infra.repository(KeyRing)
-    access = Access(settings, operations, infra.clock)
+    access = Access(settings, operations, infra.clock, Limits(settings, infra.metrics.registry), infra.vault)
+    sessions = Sessions(access, infra.repository(Session), infra.repository(SpentLogin), infra.clock, settings)
+    access.session_token = sessions.token
+    exchanges = Exchanges(access, sessions, infra.clock)
+    access.delegation = exchanges.ensure
     imports = PinnedImports(infra.settings.imports)
     source = source_of(settings.catalogue, infra.settings.data)
     catalogue = ServiceCatalogue(source, infra.clock, settings.catalogue_refresh_s, imports.closure)
-    submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock, imports, catalogue)
-    events = Events(access, operations, infra.store, infra.hints, infra.clock, settings.max_listeners)
+    webhooks = Webhooks(infra, settings, operations, access)
+    allowed = webhooks.destinations
+    submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock, imports, catalogue, allowed)
+    revisions = Revisions(operations, infra.store, infra.vault, infra.clock, imports, catalogue, allowed)
+    live = Live(operations, infra.hints, settings.max_listeners)
+    asked = infra.repository(Inquiry)
+    inquiries = Inquiries(asked, infra.hints, infra.clock, imports, catalogue)
+    federation = FederationViews(infra, access)
     routes = [
-        *misc.routes(access),
-        *Deployments(access, submissions, operations, infra.clock).routes(),
+        *Misc(access, settings).routes(),
+        *Deployments(access, submissions, revisions, operations, infra.clock).routes(),
         *Parts(access, infra.store, infra.vault).routes(),
-        *events.routes(),
+        *Resources(access).routes(),
+        *Events(access, live, infra.clock).routes(),
+        *NativeDeployments(access, submissions, operations, infra.clock).routes(),
+        *DeploymentParts(access, infra.store, infra.vault, live).routes(),
+        *Plans(access, inquiries).routes(),
         *Keys(access, keyrings, infra.vault).routes(),
         *CatalogueApi(access, catalogue).routes(),
+        *MeApi(access).routes(),
+        *LoginApi(access, sessions, infra.clock, settings).routes(),
+        *TrustApi(access).routes(),
+        *federation.routes(),
+        *webhooks.routes(),
     ]
+    routes += Docs(routes).routes()
     return Service(
-        infra, handlers=(Viewing(operations, keyrings, infra.clock),), routes=routes, starting=(access.open,),
-        tasks={"event streams": events.run, "catalogue": catalogue.run}, closing=(access.close,), app_options={"face": face},
+        infra, handlers=(Viewing(operations, keyrings, webhooks.announcements, infra.clock), webhooks.delivering, Inquiring(asked), sessions, *federation.handlers), routes=routes, starting=(access.open, webhooks.open),
+        tasks={"trust": access.run, "event streams": live.run, "catalogue": catalogue.run, **webhooks.tasks}, closing=(exchanges.close, access.close, webhooks.close), app_options={"face": face},
     )  # fmt: skip
 
 
-SERVICE = ServiceSpec("gateway", GatewaySettings, handlers=(Viewing,), build=build, port=8080, needs_secrets=True)
+SERVICE = ServiceSpec(
+    "gateway",
+    GatewaySettings,
+    handlers=(Viewing, Inquiring, Federation, Usage),
+    build=build,
+    port=8080,
+    needs_secrets=True,
+)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pydantic
 from aiohttp import web
+from pydantic import AwareDatetime
 
 from indaco_common.auth import Principal
 from indaco_common.contracts.vault import KeyName
@@ -12,7 +13,7 @@ from indaco_common.ids import user_id
 from indaco_common.secrets.port import Secrets
 from indaco_common.sshkeys import parse_public_key
 from indaco_common.store import Repository
-from indaco_common.web import excerpt, json_response, read_json
+from indaco_common.web import describe, excerpt, json_response, read_json
 
 from .access import Access, context, owner_of
 from .model.conflicts import WrongState
@@ -27,6 +28,21 @@ class NewKey(pydantic.BaseModel):
 
     name: KeyName
     public_key: Annotated[str, pydantic.Field(max_length=16_384)] | None = None
+
+
+class Key(pydantic.BaseModel):
+    """The public half; ``public_key`` is empty until it is ``ready``."""
+
+    name: str
+    public_key: str
+    fingerprint: str
+    generated: bool
+    created_at: AwareDatetime | None = None
+    ready: bool
+
+
+class KeyList(pydantic.BaseModel):
+    content: list[Key]
 
 
 class Keys:
@@ -44,13 +60,16 @@ class Keys:
             web.post("/v1/keys/{name}/reveal", self.reveal),
         ]
 
+    @describe("List your SSH keys", tag="keys", answers={200: KeyList})
     async def index(self, request: web.Request) -> web.Response:
         keys = (await self._ring(await self._access.caller(request))).keys
-        return json_response({"content": [_shown(key) for _, key in sorted(keys.items())]})
+        return json_response(KeyList(content=[_shown(key) for _, key in sorted(keys.items())]))
 
+    @describe("Show a key", tag="keys", answers={200: Key}, errors=(404,))
     async def show(self, request: web.Request) -> web.Response:
         return json_response(_shown(_named(await self._ring(await self._access.caller(request)), request)))
 
+    @describe("Make or bring a key", tag="keys", body=NewKey, answers={202: Key}, errors=(409,), sends=("Location",))
     async def create(self, request: web.Request) -> web.Response:
         """202: the broker makes or takes it within moments; GET shows when it is ready."""
         principal = await self._access.writer(request)
@@ -66,6 +85,7 @@ class Keys:
         location = f"{self._access.base(request)}/v1/keys/{body.name}"
         return json_response(_shown(key), status=202, headers={"Location": location})
 
+    @describe("Delete a key", tag="keys", answers={204: None}, errors=(404, 409))
     async def delete(self, request: web.Request) -> web.Response:
         """204: machines keep what they have."""
         principal = await self._access.writer(request)
@@ -77,6 +97,7 @@ class Keys:
         await rerun(once)
         return web.Response(status=204)
 
+    @describe("Show the private half", tag="keys", answers={200: "application/x-pem-file"}, errors=(400, 404, 409))
     async def reveal(self, request: web.Request) -> web.Response:
         """The private half, as OpenSSH reads it."""
         principal = await self._access.writer(request)
@@ -108,5 +129,5 @@ def _named(ring: KeyRing, request: web.Request) -> PublicKey:
     return ring.keys[name]
 
 
-def _shown(key: PublicKey) -> dict[str, object]:
-    return {**key.model_dump(mode="json", exclude_none=True), "ready": bool(key.public_key)}
+def _shown(key: PublicKey) -> Key:
+    return Key(**key.model_dump(), ready=bool(key.public_key))

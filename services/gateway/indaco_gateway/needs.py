@@ -13,6 +13,8 @@ from indaco_common.errors import FieldError, Invalid
 from indaco_common.units import ResourceVector
 from indaco_common.web import excerpt
 
+from .model.operation import Part
+
 LARGE_TEMPLATE = 16 * 1024  # bytes; larger ones are parsed in a thread, so that others need not wait
 DEFAULT_CPU_MILLI, DEFAULT_MEMORY_MIB = 1000, 1024  # of a node that does not say
 MAX_MACHINES = 200
@@ -22,12 +24,21 @@ NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # leaves room for th
 
 
 async def plan_of(
-    template: str, parameters: Mapping[str, Any], resolve: indaco_tosca.ImportResolver | None = None
+    template: str,
+    parameters: Mapping[str, Any],
+    resolve: indaco_tosca.ImportResolver | None = None,
+    *,
+    kept: Mapping[str, Any] | None = None,
 ) -> indaco_tosca.Plan:
-    """Raises: Invalid, with every problem of the template and of the parameters."""
+    """Return the plan; of *kept*, the parameters of before, those count that the template declares and *parameters* do not name.
+
+    Raises: Invalid, with every problem of the template and of the parameters.
+    """
 
     def plan() -> indaco_tosca.Plan:
-        return indaco_tosca.plan(indaco_tosca.parse(template, resolve=resolve), parameters)
+        parsed = indaco_tosca.parse(template, resolve=resolve)
+        still = {name: value for name, value in (kept or {}).items() if name in parsed.inputs}
+        return indaco_tosca.plan(parsed, {**still, **parameters})
 
     try:
         return await asyncio.to_thread(plan) if len(template) > LARGE_TEMPLATE else plan()
@@ -47,6 +58,18 @@ def nodes_of(plan: indaco_tosca.Plan) -> dict[str, NodeNeeds]:
             f"The template asks for {total} machines or containers; at most {MAX_MACHINES} are taken at once"
         )
     return {node.name: _checked(node) for node in wanted}
+
+
+def parts_of(plan: indaco_tosca.Plan) -> dict[str, Part]:
+    """Return what lists of resources are asked about each TOSCA node: the types it is of, and its operating system."""
+    nodes = plan.template.nodes
+    return {
+        node.name: Part(
+            kind=node.kind.value, ancestors=nodes[node.name].definition.lineage[1:],
+            distribution=str(node.image.get("distribution") or ""), version=str(node.image.get("version") or ""),
+        )
+        for node in plan.nodes
+    }  # fmt: skip
 
 
 def policy_of(plan: indaco_tosca.Plan) -> Policy:

@@ -1,5 +1,6 @@
 """From a body to an accepted request: template and inputs are planned, secret inputs go to the vault, the rest on its way."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -24,19 +25,23 @@ from indaco_common.store import Repository, Store
 
 from .access import group_of, owner_of
 from .catalogue import ServiceCatalogue
+from .destinations import Destinations
 from .model.keyring import KeyRing
-from .model.operation import Operation
-from .needs import nodes_of, plan_of, policy_of, warnings_of
+from .model.labels import Name, Tags
+from .model.operation import Operation, Part
+from .needs import nodes_of, parts_of, plan_of, policy_of, warnings_of
 from .races import rerun
 
 MAX_REQUEST_BYTES = MAX_ENVELOPE_BYTES - 64 * 1024  # what a message may hold beside its envelope
+NOT_KEPT = "keepLastAttempt is not offered: what a failed attempt has made is removed"
 Minutes = Annotated[int, Field(ge=1, le=5_256_000)]
 
 
 class Submission(pydantic.BaseModel):
     """The body of POST /deployments, as lenient as INDIGO's: text numbers are taken, unknown fields ignored, '' is not given.
 
-    *template* is a text, or ``catalogue:<card>[@<version>]``. *callback* is kept and shown; nobody calls it yet. ``keepLastAttempt`` is one of the unknown fields: every failed attempt is cleaned.
+    *template* is a text, or ``catalogue:<card>[@<version>]``. ``keepLastAttempt`` is taken, and its deployment warns
+    that it is not offered: every failed attempt is cleaned.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
@@ -48,10 +53,14 @@ class Submission(pydantic.BaseModel):
     provider_timeout_mins: Annotated[Minutes | None, Field(alias="providerTimeoutMins")] = None
     max_providers_retry: Annotated[Annotated[int, Field(ge=1)] | None, Field(alias="maxProvidersRetry")] = None
     user_group: Annotated[str | None, Field(alias="userGroup", max_length=256)] = None
+    keep_last_attempt: Annotated[bool | None, Field(alias="keepLastAttempt")] = None
+    name: Name = ""
+    tags: Tags = Field(default_factory=dict)
 
     @pydantic.field_validator(
-        "callback", "timeout_mins", "provider_timeout_mins", "max_providers_retry", "user_group", mode="before"
-    )
+        "callback", "timeout_mins", "provider_timeout_mins", "max_providers_retry", "user_group", "keep_last_attempt",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _given(cls, value: object) -> object:
         return None if value == "" else value
@@ -59,9 +68,7 @@ class Submission(pydantic.BaseModel):
     @pydantic.field_validator("callback")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
-        if value is None or _is_url(value):
-            return value
-        raise _wrong("Callback value, if provided, must be a valid HTTP or HTTPS URL")
+        return is_callback(value)
 
     @pydantic.field_validator("provider_timeout_mins")
     @classmethod
@@ -70,6 +77,13 @@ class Submission(pydantic.BaseModel):
         if value is not None and whole is not None and value > whole:
             raise _wrong("ProviderTimeout must be <= Timeout")
         return value
+
+
+def is_callback(value: str | None) -> str | None:
+    """Return the address of a callback, or None. Raises: PydanticCustomError."""
+    if value is None or _is_url(value):
+        return value
+    raise _wrong("Callback value, if provided, must be a valid HTTP or HTTPS URL")
 
 
 def _is_url(text: str) -> bool:
@@ -91,18 +105,23 @@ class _Ready:
     request: DeploymentRequested
     secret: Mapping[str, Any]
     types: Mapping[str, str]
+    parts: Mapping[str, Part]
     fingerprint: str
     is_named: bool  # by an idempotency key: another process may be at the same one
     callback: str | None
     warnings: tuple[str, ...]
+    name: str
+    tags: Mapping[str, str]
 
     @classmethod
     def of(cls, body: Submission, plan: indaco_tosca.Plan, request: DeploymentRequested, *, is_named: bool) -> Self:
         secret = {name: body.parameters[name] for name in request.secret_inputs}
         types = {node.name: node.type for node in plan.nodes}
-        warnings = warnings_of(plan)
+        warnings = (*warnings_of(plan), *((NOT_KEPT,) if body.keep_last_attempt else ()))
         fingerprint = _fingerprint(body, request.group.path, request.secret_inputs)
-        return cls(request, secret, types, fingerprint, is_named, body.callback, warnings)
+        return cls(
+            request, secret, types, parts_of(plan), fingerprint, is_named, body.callback, warnings, body.name, body.tags
+        )
 
 
 class Submissions:
@@ -117,7 +136,10 @@ class Submissions:
         clock: Clock,
         imports: PinnedImports,
         catalogue: ServiceCatalogue,
+        destinations: Destinations | None = None,
     ) -> None:
+        """*destinations*: what a callback is checked against."""
+        self._destinations = destinations
         self._imports, self._catalogue = imports, catalogue
         self._operations, self._keyrings = operations, keyrings
         self._store, self._secrets, self._clock = store, secrets, clock
@@ -130,6 +152,8 @@ class Submissions:
         """
         if key is not None and (known := await self._repeated(body, principal, key)) is not None:
             return known
+        if body.callback is not None and self._destinations is not None:
+            self._destinations.check(body.callback, "/callback")
         ready = await self._prepare(body, principal, key)
 
         async def once() -> Operation:
@@ -172,12 +196,13 @@ class Submissions:
         id, text = ready.request.deployment_id, ready.request.template.encode()
         if ready.secret:
             await self._keep_secrets(ready, ctx)
-        digest = hashlib.sha256(text).hexdigest()
-        await self._store.put_blob(digest, text)
+        digest, inputs = await asyncio.gather(  # one commit for both
+            keep(self._store, text), keep_inputs(self._store, ready.request.inputs)
+        )
         async with self._operations.upsert(id, ctx) as operation:
             operation.accept(
-                ready.request, fingerprint=ready.fingerprint, template=digest, types=ready.types,
-                callback=ready.callback, warnings=ready.warnings, now=self._clock.now(),
+                ready.request, fingerprint=ready.fingerprint, template=digest, inputs=inputs, types=ready.types, parts=ready.parts,
+                callback=ready.callback, warnings=ready.warnings, name=ready.name, tags=ready.tags, now=self._clock.now(),
             )  # fmt: skip
         return operation
 
@@ -206,10 +231,22 @@ class Submissions:
             return ()
 
 
+async def keep(store: Store, text: bytes) -> str:
+    """Put *text* where it is found by its digest; return that."""
+    digest = hashlib.sha256(text).hexdigest()
+    await store.put_blob(digest, text)
+    return digest
+
+
+async def keep_inputs(store: Store, inputs: Mapping[str, Any]) -> str:
+    """Put inputs beside the template, for an update to begin from; return their digest, "" for none. They hold no secrets."""
+    return await keep(store, json.dumps(inputs, sort_keys=True).encode()) if inputs else ""
+
+
 def _fingerprint(body: Submission, group: str, secret_inputs: Collection[str]) -> str:
     """Return a digest of what was asked for, without the values of secrets: they could be guessed from it."""
     given = {name: value for name, value in body.parameters.items() if value is not None}
-    asked = body.model_dump(mode="json", exclude={"parameters", "user_group"})
+    asked = body.model_dump(mode="json", exclude={"parameters", "user_group", "keep_last_attempt"})
     asked["inputs"] = {name: value for name, value in given.items() if name not in secret_inputs}
     asked |= {"group": group, "secrets": sorted(given.keys() & set(secret_inputs))}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -183,6 +183,7 @@ async def test_a_gateway_that_is_starting_says_that_it_is(world: World) -> None:
     early = World(world.folder / "early", world.vault, world.issuer)
     early.folder.mkdir()
     async with running(early):
-        await early.runner._service.closing[0]()
+        for close in early.runner._service.closing:
+            await close()
         answer = await early.get("/deployments")
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")

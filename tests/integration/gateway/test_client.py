@@ -19,7 +19,7 @@ from indaco_client import (
     Unreachable,
     wire,
 )
-from indaco_client import client as client_module
+from indaco_client import deployments as deployments_module
 from indaco_common.contracts import orchestrator, vault
 from indaco_common.contracts.values import Failure
 from indaco_common.ids import DeploymentId
@@ -32,7 +32,7 @@ LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3VK0c3qX8Tt0w5v3F1v8V1s1o5c1qZk2cQ
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "PAUSE_S", 0.02)
-    monkeypatch.setattr(client_module, "FIRST_LOOK_S", 0.02)
+    monkeypatch.setattr(deployments_module, "FIRST_LOOK_S", 0.02)
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def failed(id: str) -> orchestrator.DeploymentFailed:
 
 
 async def test_a_deployment_is_created_read_and_deleted(world: World, client: Client) -> None:
-    id = (await client.create(COMPOSE, {"service_token": "hush"}, group="cms", timeoutMins=60))["uuid"]
+    id = (await client.create(COMPOSE, {"service_token": "hush"}, group="cms", timeout_minutes=60))["id"]
     await world.say(running_event(id))
     done = await client.wait(id, timeout_s=5)
-    assert (done["status"], done["outputs"]) == ("CREATE_COMPLETE", {"ip": "192.0.2.7"})
+    assert (done["status"], done["secret_inputs"]) == ("CREATE_COMPLETE", ["service_token"])
     assert await client.template(id) == COMPOSE
     assert await client.outputs(id) == {"ip": "192.0.2.7"}
     assert (await client.log(id)).endswith("Running: 1 nodes")
     assert [step["number"] for step in await client.timeline(id)] == [1, 2]
-    assert [one["toscaNodeName"] for one in await client.resources(id)] == ["server"]
+    assert [one["node"] for one in await client.resources(id)] == ["server-0"]
     await client.delete(id)
     await world.say(orchestrator.DeploymentDeleted(deployment_id=DeploymentId(id)))
     assert (await client.wait(id, timeout_s=5, until=frozenset({"DELETE_COMPLETE"})))["status"] == "DELETE_COMPLETE"
@@ -62,9 +62,9 @@ async def test_a_deployment_is_created_read_and_deleted(world: World, client: Cl
 
 
 async def test_lists_go_on_over_all_pages(world: World, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PAGE", 2)
+    monkeypatch.setattr(deployments_module, "PAGE", 2)
     ids = [await world.created() for _ in range(5)]
-    assert [one["uuid"] async for one in client.deployments(createdBy="me")] == ids[::-1]
+    assert [one["id"] async for one in client.deployments(group="cms")] == ids[::-1]
 
 
 async def test_each_refusal_has_its_class_and_the_words_of_the_server(world: World, client: Client) -> None:
@@ -128,7 +128,7 @@ async def test_a_token_that_must_be_renewed_is_asked_for_each_time(world: World)
 
     async with Client(world.url, fresh) as client:
         first, second = await client.create(VM, group="cms"), await client.create(VM)
-    assert [one["createdBy"]["subject"] for one in (first, second)] == ["ada", "bob"]
+    assert [one["owner"]["subject"] for one in (first, second)] == ["ada", "bob"]
 
 
 # ── a server in trouble
@@ -166,11 +166,11 @@ async def test_what_may_be_repeated_is_until_it_is_answered_under_one_key(troubl
         asked.append((request.method, request.headers.get("Idempotency-Key")))
         if len(asked) % 3:
             return web.json_response({"code": 503, "message": "starting"}, status=503)
-        return web.json_response({"uuid": "u"})
+        return web.json_response({"id": "u"})
 
     async with Client(await troubled(answer)) as client:
-        assert (await client.create("t"))["uuid"] == "u"
-        assert (await client.deployment("u"))["uuid"] == "u"
+        assert (await client.create("t"))["id"] == "u"
+        assert (await client.deployment("u"))["id"] == "u"
         with pytest.raises(Unreachable, match="starting"):
             await client.delete_key("k")
     methods = [method for method, _ in asked]

@@ -13,7 +13,7 @@ import pytest
 from indaco_common.contracts import orchestrator
 from indaco_common.errors import Unavailable
 from indaco_common.ids import DeploymentId
-from indaco_gateway import events
+from indaco_gateway import events, live
 
 from .world import World, running, running_event
 
@@ -124,7 +124,7 @@ async def test_a_quiet_stream_gives_signs_of_life_through_an_outage_of_the_store
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setattr(events, "BEAT_S", 0.1)
-    monkeypatch.setattr(events, "POLL_S", 0.05)
+    monkeypatch.setattr(live, "POLL_S", 0.05)
     id = await world.created()
     async with listening(world, id) as stream:
         assert numbers(await stream.steps(1)) == [1]
@@ -143,7 +143,7 @@ async def test_a_quiet_stream_gives_signs_of_life_through_an_outage_of_the_store
 
 
 async def test_listeners_are_counted_and_one_who_goes_makes_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "POLL_S", 0.05)
+    monkeypatch.setattr(live, "POLL_S", 0.05)
     small = World(world.folder / "small", world.vault, world.issuer, {"max_listeners": 2})
     small.folder.mkdir()
     async with running(small):
@@ -166,7 +166,7 @@ async def test_listeners_are_counted_and_one_who_goes_makes_room(world: World, m
 
 
 async def test_a_stream_ends_with_the_token_that_opened_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "POLL_S", 0.05)
+    monkeypatch.setattr(live, "POLL_S", 0.05)
     id = await world.created()
     async with listening(world, id, token=world.issuer.token(lifetime_s=1)) as stream:
         assert numbers(await stream.steps()) == [1]
@@ -186,3 +186,16 @@ async def test_streams_do_not_hold_up_the_stop(world: World) -> None:
         assert loop.time() - began < 3
         assert await stream.steps() == []
     await brief.http.close()
+
+
+@pytest.mark.parametrize("face", ["", "/v1"])
+async def test_whoever_may_no_longer_read_hears_no_more(world: World, face: str) -> None:
+    id = await world.created()
+    await world.send("PUT", f"/v1/deployments/{id}/shares/cms", json={"access": "read"})
+    headers = {"Authorization": f"Bearer {world.issuer.token('bob')}"}
+    async with world.http.get(f"{world.url}{face}/deployments/{id}/events", headers=headers) as answer:
+        stream = Stream(answer)
+        assert numbers(await stream.steps(2)) == [1, 2]
+        await world.send("DELETE", f"/v1/deployments/{id}/shares/cms")
+        assert await stream.steps() == []
+    assert (await world.get(f"/v1/deployments/{id}/events", "bob")).status == 404

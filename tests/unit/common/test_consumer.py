@@ -213,6 +213,21 @@ async def test_what_is_no_envelope_dies(bus, clock, metrics) -> None:
     assert metrics.outcomes == [("", "dead")]
 
 
+async def test_a_message_that_was_published_under_another_name_is_nobodys_word(bus, clock, metrics) -> None:
+    heard: list[Rang] = []
+
+    async def hear(message: Rang, _ctx: Context) -> None:
+        heard.append(message)
+
+    consumer = Consumer(ALPHA, bus, {Rang.TYPE: [hear]}, clock, metrics=metrics)
+    body = seal(Rang(bell_id="b"), Context(), source="test", version=1, index=0, now=clock.now()).body
+    verdict = await consumer.receive(Delivery(body, routed_as="accounting.record.opened.v1"))
+    assert verdict == Dead("forged: it was published as accounting.record.opened.v1")
+    assert (heard, metrics.outcomes) == ([], [(Rang.TYPE, "dead")])
+    assert await consumer.receive(Delivery(body, routed_as=Rang.TYPE)) == Done()
+    assert len(heard) == 1
+
+
 async def test_cancelling_leaves_no_verdict(receive) -> None:
     async def handle(_message: Rang, _ctx: Context) -> None:
         raise asyncio.CancelledError

@@ -48,3 +48,11 @@ def test_what_has_been_heard_is_unknown_until_the_runtime_says() -> None:
     assert hints.heard() is None
     hints.seen_until = lambda: NOON
     assert hints.heard() == NOON
+
+
+def test_a_listener_is_shown_what_was_saved_of_its_kind() -> None:
+    hints, shown, alarm = Hints(), list[Alarm](), Alarm(id="a")
+    hints.on_saved(Alarm, shown.append)
+    hints.saved(Clock(id="c"), has_outbox=False)
+    hints.saved(alarm, has_outbox=False)
+    assert shown == [alarm]

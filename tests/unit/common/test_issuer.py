@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer, unused_port
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from indaco_common.auth import Authenticator, InvalidToken, Principal, TrustedIssuer
+from indaco_common.auth import Authenticator, InvalidToken, IssuerHttp, Principal, TrustedIssuer
 from indaco_common.clock import ManualClock
 from indaco_common.errors import Invalid
 from indaco_common.issuer import (
@@ -157,9 +157,11 @@ async def site(config: IssuerConfig, clock: ManualClock) -> AsyncIterator[Site]:
     jar = aiohttp.CookieJar(unsafe=True)
     port = urlsplit(config.issuer).port
     async with TestServer(app, port=port), aiohttp.ClientSession(cookie_jar=jar) as http:
-        auth = Authenticator([trusted], clock, http)
+        outward = IssuerHttp()
+        auth = Authenticator([trusted], clock, outward)
         yield Site(config.issuer, app[ISSUER], http, auth)
         await auth.close()
+        await outward.close()
 
 
 # ── discovery and keys ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -688,6 +690,8 @@ async def test_the_issuer_can_live_under_a_path(clock: ManualClock) -> None:
     trusted = TrustedIssuer(issuer=config.issuer, audiences=["indaco"], allow_http=True)
     jar = aiohttp.CookieJar(unsafe=True)
     async with TestServer(parent, port=urlsplit(base).port), aiohttp.ClientSession(cookie_jar=jar) as http:
-        site = Site(config.issuer, app[ISSUER], http, Authenticator([trusted], clock, http))
+        outward = IssuerHttp()
+        site = Site(config.issuer, app[ISSUER], http, Authenticator([trusted], clock, outward))
         _, tokens = await site.exchange(await site.code())
         assert (await site.principal(tokens["access_token"])).subject == ADA.subject
+        await outward.close()

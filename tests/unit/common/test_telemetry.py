@@ -54,6 +54,14 @@ def test_each_event_is_one_json_line_with_its_fields_and_context() -> None:
     assert line["timestamp"].endswith("Z")
 
 
+def test_what_json_or_utf8_does_not_have_does_not_lose_the_line() -> None:
+    stream = logged()
+    structlog.get_logger().info("odd", half="\ud800", thing=object, number=float("nan"))
+    [line] = lines(stream)
+    assert line["half"] == "\ud800"
+    assert "object" in line["thing"]
+
+
 def test_what_libraries_say_is_json_as_well() -> None:
     stream = logged()
     logging.getLogger("some.library").warning("slow: %s ms", 12)

@@ -316,6 +316,13 @@ async def test_each_request_is_one_log_line_without_its_query(client: Client, se
     assert [(each.route, each.status) for each in served] == [("/v1/fail/{what}", 403)]
 
 
+def test_half_a_surrogate_pair_is_answered_as_it_was_asked() -> None:
+    answer = json_response({"name": "\ud800", "é": 1})
+    assert answer.text is not None
+    assert json.loads(answer.text) == {"name": "\ud800", "é": 1}
+    assert (answer.content_type, answer.charset) == ("application/json", "utf-8")
+
+
 async def test_each_request_is_a_server_span_in_the_callers_trace(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ NO_PLACE = said(
     node_removed(node="server-1"),
     orchestrator.AttemptCleaned(deployment_id=ID, attempt=1),
 )
+GROWN = ("server-0", "server-1", "server-2")
 UPDATES = said(
     reserved(),
     started(),
@@ -104,8 +105,8 @@ UPDATES = said(
     orchestrator.DeploymentUpdating(deployment_id=ID, update=1),
     reserved(slot="u1"),
     node_started(node="server-2"),
-    running(slots=("u1",), outputs={"ip": "192.0.2.9"}),
-    running(slots=()),
+    running(slots=("u1",), outputs={"ip": "192.0.2.9"}, nodes=GROWN),
+    running(slots=(), nodes=GROWN),
     degraded("server-1"),
     node_removed(node="server-1"),
     orchestrator.DeploymentUpdating(deployment_id=ID, update=2),
@@ -236,6 +237,37 @@ def test_an_update_that_fails_leaves_the_outputs_and_says_why() -> None:
     assert operation.outputs == {"ip": "192.0.2.9"}
     assert operation.ranked != ()
     assert states(operation)["server-2"] == "STARTED"
+    assert operation.runs == GROWN
+
+
+def test_an_update_is_under_way_from_when_it_was_asked_for_until_something_newer_is_heard_of_its_life() -> None:
+    operation = told(UPDATES[:5])
+    operation.updates, operation.awaited = 1, operation.seen["life"]
+    Said(node_started(), ORCHESTRATOR, "000000000001.00", 60).to(operation)  # again: says nothing of its life
+    assert (operation.status, operation.task) == (Status.UPDATE_IN_PROGRESS, Task.DEPLOYER)
+    UPDATES[4].to(operation)  # the old one, again
+    assert operation.status is Status.UPDATE_IN_PROGRESS
+    for later in UPDATES[5:9]:
+        later.to(operation)
+    assert operation.status is Status.UPDATE_COMPLETE
+
+
+def test_why_there_is_no_room_to_grow_is_told_and_the_choice_of_the_place_stays() -> None:
+    operation = told(UPDATES[:5])
+    operation.updates = 2
+    event = orchestrator.DeploymentUpdateFailed(deployment_id=ID, update=2, reason=failure("No place"))
+    hear(operation, rejected(reason(), slot="u1"), rejected(reason("SITE-C"), slot="u2"), source=SLA, first=50)
+    hear(operation, event, first=50)
+    assert operation.reason.splitlines() == ["No place", "SITE-C two: QUOTA: 4 vCPU asked, 2 free"]
+    assert operation.ranked != ()
+
+
+def test_a_machine_that_an_update_left_over_is_shown_as_going() -> None:
+    operation = told(UPDATES[:5])
+    hear(operation, node_started(node="server-2"), first=50)
+    assert states(operation)["server-2"] == "STARTED"
+    hear(operation, orchestrator.DeploymentUpdateFailed(deployment_id=ID, update=1, reason=failure()), first=51)
+    assert states(operation) == {"server-0": "STARTED", "server-1": "STARTED", "server-2": "DELETING"}
 
 
 def test_a_deletion_that_resists_is_told_and_ends_in_the_list_of_what_was_given_up() -> None:

@@ -154,6 +154,9 @@ class Consumer:
             service=self._service, correlation_id=envelope.correlationid, message_id=envelope.id, type=envelope.name,
             subject=envelope.subject,
         )  # fmt: skip
+        if delivery.routed_as not in (None, envelope.name):
+            # Who may publish what is a matter of names at the broker: one within that differs is another service's.
+            return _Outcome(envelope.name, Dead(f"forged: it was published as {delivery.routed_as}"), "dead")
         handlers = self._handlers.get(envelope.name)
         if message is None or not handlers:
             return _Outcome(envelope.name, _DONE, "ignored")

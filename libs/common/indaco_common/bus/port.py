@@ -13,11 +13,15 @@ DELAYS_S = (1.0, 10.0, 60.0, 600.0)  # the delay tiers; the last one again and a
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as it came: *attempt* counts earlier deliveries that ended in :class:`Later`."""
+    """One message as it came: *attempt* counts earlier deliveries that ended in :class:`Later`.
+
+    *routed_as* is the name that the broker let its sender publish it under; None: by this time it comes from ourselves.
+    """
 
     body: bytes
     attempt: int = 0
     redelivered: bool = False
+    routed_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

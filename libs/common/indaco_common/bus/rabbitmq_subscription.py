@@ -15,7 +15,7 @@ from .port import Dead, Delivery, Done, Later, Receiver
 from .rabbitmq_acks import Acknowledger
 from .rabbitmq_link import Link, close_quietly, translated
 from .rabbitmq_publisher import attempts
-from .topology import queue
+from .topology import COMMANDS, EVENTS, queue
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -182,7 +182,10 @@ class RabbitSubscription:
         task.add_done_callback(self._running.discard)
 
     async def _deliver(self, message: aiormq.abc.DeliveredMessage, acks: Acknowledger, tag: int) -> None:
-        delivery = Delivery(message.body, attempts(message.header.properties), bool(message.redelivered))
+        is_new = message.exchange in (EVENTS, COMMANDS)
+        delivery = Delivery(
+            message.body, attempts(message.header.properties), bool(message.redelivered), message.routing_key if is_new else None
+        )  # fmt: skip
         try:
             verdict = await self._receiver(delivery)
         except Exception:  # a receiver answers; one that raises is a bug, and the message must not be lost or spin

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import pydantic
+from pydantic import AwareDatetime
 
 from indaco_common.ids import DeploymentId
 from indaco_common.messages import Event
@@ -37,6 +38,17 @@ class DeploymentRequested(Event, type="gateway.deployment.requested.v1"):
     max_attempts: Annotated[int, pydantic.Field(ge=1, le=255)] = 255
     timeout_s: float | None = None
     attempt_timeout_s: float | None = None
+
+
+class PlanRequested(Event, type="gateway.plan.requested.v1", subject="inquiry"):
+    """A user wants to know where this would go, and nothing to be done. Nobody waits for the answer after ``expires_at``."""
+
+    inquiry_id: str
+    owner: Owner
+    group: Group
+    nodes: Nodes
+    policy: Policy = Policy()
+    expires_at: AwareDatetime
 
 
 class DeploymentUpdateRequested(Event, type="gateway.deployment.update-requested.v1"):

@@ -9,7 +9,7 @@ from indaco_common.ids import DeploymentId, ReservationId
 from indaco_common.messages import Command, Event
 from indaco_common.units import ResourceVector
 
-from .values import Attempt, Group, NodeName, Owner, Place, PlacedNode, Ranked, Reason, Slot
+from .values import Attempt, Group, NodeName, Owner, Place, PlacedNode, Proposed, Ranked, Reason, Slot
 
 # ── Placement to the orchestrator and the gateway's view
 
@@ -45,6 +45,20 @@ class PlacementExpiring(Event, type="sla.placement.expiring.v1"):
     slot: Slot
     reservation_id: ReservationId
     agreement: str
+
+
+class PlacementProposed(Event, type="sla.placement.proposed.v1", subject="inquiry"):
+    """Where an inquiry's machines would go, best first, and why not elsewhere, as of ``at``; nothing is held.
+
+    The lists are cut at 50 and 100; ``ranked_total`` and ``refused_total`` count all.
+    """
+
+    inquiry_id: str
+    ranked: tuple[Proposed, ...] = ()
+    refused: tuple[Reason, ...] = ()
+    ranked_total: int = 0
+    refused_total: int = 0
+    at: AwareDatetime
 
 
 # ── Placement to Ledger and back
@@ -118,7 +132,7 @@ class ProviderRegistered(Event, type="sla.provider.registered.v1", subject="prov
 
 
 class AgreementSigned(Event, type="sla.agreement.signed.v1", subject="agreement"):
-    """A group may use this much at a provider, from and until these instants."""
+    """A group may use this much at a provider, and each of its users so much of that, from and until these instants; nothing while suspended."""
 
     agreement_id: str
     group: Group
@@ -128,3 +142,21 @@ class AgreementSigned(Event, type="sla.agreement.signed.v1", subject="agreement"
     limits: ResourceVector
     valid_from: AwareDatetime
     valid_to: AwareDatetime
+    user_limits: ResourceVector | None = None
+    suspended: bool = False
+
+
+class QuotaChanged(Event, type="sla.quota.changed.v1", subject="ledger"):
+    """How a ledger, which has the id of its agreement, stands as of ``as_of``: told some seconds after a change, not for each one.
+
+    ``used`` is by what runs, ``held`` for what is being built. Of two that differ the one with the greater ``revision`` counts.
+    """
+
+    ledger_id: str
+    revision: Annotated[int, pydantic.Field(ge=1)]
+    provider: str
+    region: str
+    limits: ResourceVector
+    used: ResourceVector = ResourceVector()
+    held: ResourceVector = ResourceVector()
+    as_of: AwareDatetime

@@ -114,6 +114,16 @@ class Ranked(Value):
     terms: dict[str, float] = pydantic.Field(default_factory=dict)
 
 
+class Proposed(Ranked):
+    """A place that would do: what each TOSCA node would be there, and what would be left of the group's quota."""
+
+    agreement: str
+    kind: str
+    simulated: bool = False
+    nodes: dict[NodeName, PlacedNode]
+    left: ResourceVector = ResourceVector()
+
+
 class Failure(Value):
     """Why an attempt or a deployment failed: a stable code and a sentence, without secrets."""
 

@@ -21,6 +21,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 ISSUER_PORT = 8085
 AUDIENCE = "indaco"
+CLI, PAGES = "indaco", "indaco-pages"  # the clients that the command line and pages are
 KEYS, USERS = "issuer/keys", "issuer/users"
 PEOPLE = {
     "ada": ("Ada", ("cms", "cms/analysis")),
@@ -104,12 +105,18 @@ def _users(hashes: Mapping[str, str]) -> tuple[issuer.User, ...]:
 def _clients() -> tuple[issuer.Client, ...]:
     grants: tuple[issuer.Grant, ...] = ("authorization_code", issuer.DEVICE_CODE, "refresh_token")
     redirects = ("http://127.0.0.1/callback", "http://localhost/callback")
-    return (issuer.Client(client_id="indaco", name="Indaco command line", grants=grants, redirect_uris=redirects),)
+    back = ("http://127.0.0.1/v1/login/callback", "http://localhost/v1/login/callback")
+    return (
+        issuer.Client(client_id=CLI, name="Indaco command line", grants=grants, redirect_uris=redirects),
+        issuer.Client(client_id=PAGES, name="Indaco", redirect_uris=back, skip_consent=True),
+    )
 
 
 def trusted(url: str) -> str:
     """Return the gateway's setting that trusts the local issuer."""
-    return json.dumps([{"issuer": url, "audiences": [AUDIENCE], "allow_http": True}])
+    login = {"client_id": PAGES, "scopes": issuer.DEFAULT_SCOPES}
+    record = {"issuer": url, "audiences": [AUDIENCE], "allow_http": True, "cli_client_id": CLI, "login": login}
+    return json.dumps([record])
 
 
 async def prepare_environment(settings: Settings, issuer_url: str) -> None:

@@ -64,7 +64,7 @@ def run(service: str | None, data: Path | None, ephemeral: bool, log_format: str
     try:
         with _told():
             settings = read(Settings)
-            telemetry.set_up_logging(settings)
+            telemetry.set_up_logging(settings, is_final=True)
             telemetry.set_up_tracing(settings, service=service)
             asyncio.run(_run_one(spec, settings) if spec else _run_all(settings, ephemeral=ephemeral))
     finally:
@@ -111,7 +111,7 @@ async def _issuer(
     settings: Settings, vault: EmbeddedVault | None, stack: AsyncExitStack
 ) -> embedded.LocalIssuer | None:
     """Start the local issuer, unless the gateway was told whom to trust."""
-    if os.environ.get("INDACO_GATEWAY_ISSUERS"):
+    if os.environ.get("INDACO_GATEWAY_ISSUERS") or os.environ.get("INDACO_GATEWAY_ISSUERS_FILE"):
         return None
     secrets = open_secrets(settings, "gateway", vault)
     await secrets.start()

@@ -1,36 +1,39 @@
-"""/deployments of the INDIGO API: create, list, show, delete."""
+"""/deployments of the INDIGO API: create, list, show, update, reset, delete."""
 
-import pydantic
 from aiohttp import web
 
 from indaco_common.clock import Clock
-from indaco_common.errors import Invalid, Unsupported
+from indaco_common.errors import Invalid
 from indaco_common.store import Repository
-from indaco_common.web import excerpt, json_response, read_json
+from indaco_common.web import describe, excerpt, json_response, read_json
 from indaco_gateway.access import Access, Right, context
 from indaco_gateway.model.operation import Operation, Status
 from indaco_gateway.races import rerun
+from indaco_gateway.revision import Revision, Revisions
 from indaco_gateway.submission import Submission, Submissions
 
 from . import render
 from .listing import Paging, filters_of, query_of
+from .shapes import DeleteQuery, IndigoDeployment, IndigoDeployments, ListQuery, Reset
 
+TAG = "deployments"
+KEY = "A repeat under the same key gets the same deployment; 1 to 128 printable ASCII characters"
 MAX_KEY = 128  # characters of an Idempotency-Key
-
-
-class Reset(pydantic.BaseModel):
-    """The body of PATCH /deployments/{id}."""
-
-    status: str
 
 
 class Deployments:
     """What changes deployments, and the two views that most clients live on."""
 
     def __init__(
-        self, access: Access, submissions: Submissions, operations: Repository[Operation], clock: Clock
+        self,
+        access: Access,
+        submissions: Submissions,
+        revisions: Revisions,
+        operations: Repository[Operation],
+        clock: Clock,
     ) -> None:
-        self._access, self._submissions, self._operations, self._clock = access, submissions, operations, clock
+        self._access, self._submissions, self._revisions = access, submissions, revisions
+        self._operations, self._clock = operations, clock
 
     def routes(self) -> list[web.RouteDef]:
         one = "/deployments/{id}"
@@ -43,6 +46,10 @@ class Deployments:
             web.delete(one, self.delete),
         ]
 
+    @describe(
+        "Create a deployment", tag=TAG, body=Submission, answers={201: IndigoDeployment}, headers={"Idempotency-Key": KEY},
+        errors=(400, 401, 403, 409, 413, 415, 422, 429, 503),
+    )  # fmt: skip
     async def create(self, request: web.Request) -> web.Response:
         """201 with the deployment; a repeat under the same Idempotency-Key gets the same deployment."""
         principal = await self._access.writer(request)
@@ -50,21 +57,30 @@ class Deployments:
         if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
             raise Invalid(f"Idempotency-Key: 1 to {MAX_KEY} printable ASCII characters")
         body = await read_json(request, Submission)
+        await self._access.delegate(request, principal)
         operation = await self._submissions.accept(body, principal, key, context(request, principal))
         base = self._access.base(request)
         headers = {"Location": f"{base}/deployments/{operation.id}", "ETag": _etag(operation)}
         return json_response(render.deployment(operation, base), status=201, headers=headers)
 
+    @describe(
+        "List deployments", tag=TAG, query=ListQuery, answers={200: IndigoDeployments}, errors=(400, 401, 403, 429)
+    )
     async def index(self, request: web.Request) -> web.Response:
+        """Your own, newest first; administrators see all of their issuer."""
         principal, base = await self._access.caller(request), self._access.base(request)
         filters, paging = filters_of(request), Paging.of(request)
-        query = query_of(filters, paging, principal, is_admin=self._access.is_admin(principal))
+        query = query_of(filters, paging, principal, is_admin=self._access.reads_all(principal))
         found, total = await self._operations.find(query)
         content = [render.deployment(operation, base) for operation in found]
         return json_response(
             render.page(content, url=f"{base}/deployments", filters=filters, paging=paging, total=total)
         )
 
+    @describe(
+        "Show a deployment", tag=TAG, answers={200: IndigoDeployment, 304: None}, errors=(401, 404, 429),
+        headers={"If-None-Match": "An ETag that is known: 304 if it still holds"},
+    )  # fmt: skip
     async def show(self, request: web.Request) -> web.Response:
         operation, _ = await self._access.operation(request, Right.READ)
         headers = {"ETag": _etag(operation)}
@@ -72,10 +88,24 @@ class Deployments:
             return web.Response(status=304, headers=headers)
         return json_response(render.deployment(operation, self._access.base(request)), headers=headers)
 
+    @describe(
+        "Update a deployment", tag=TAG, body=Revision, answers={202: IndigoDeployment},
+        errors=(400, 401, 403, 404, 409, 413, 415, 422, 423, 429, 503),
+    )  # fmt: skip
     async def update(self, request: web.Request) -> web.Response:
-        await self._access.operation(request, Right.CHANGE)
-        raise Unsupported("Updates are not offered yet; delete the deployment and create another")
+        """202 with the deployment: parameters are merged with those it has, a template replaces its own. More machines of a kind
+        that runs can be asked for; anything else is refused as a whole (422), with every change and why.
+        """
+        operation, principal = await self._access.operation(request, Right.CHANGE)
+        body = await read_json(request, Revision)
+        await self._access.delegate(request, principal)
+        updated = await self._revisions.accept(operation.id, body, principal, context(request, principal))
+        headers = {"ETag": _etag(updated)}
+        return json_response(render.deployment(updated, self._access.base(request)), status=202, headers=headers)
 
+    @describe(
+        "Delete a deployment", tag=TAG, query=DeleteQuery, answers={204: None}, errors=(401, 403, 404, 409, 423, 429)
+    )
     async def delete(self, request: web.Request) -> web.Response:
         """204; a body is ignored."""
         operation, principal = await self._access.operation(request, Right.CHANGE)
@@ -88,6 +118,10 @@ class Deployments:
         await rerun(once)
         return web.Response(status=204)
 
+    @describe(
+        "Reset a deletion that hangs", tag=TAG, body=Reset, answers={204: None},
+        errors=(400, 401, 403, 404, 409, 415, 429),
+    )  # fmt: skip
     async def reset(self, request: web.Request) -> web.Response:
         """204; the only reset that INDIGO knows is that of a deletion that hangs."""
         operation, principal = await self._access.operation(request, Right.CHANGE)

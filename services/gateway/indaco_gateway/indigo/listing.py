@@ -15,18 +15,24 @@ from indaco_gateway.model.operation import Status
 DEFAULT_SIZE, MAX_SIZE = 10, 2000
 MAX_DIGITS = 9
 MAX_EXCLUDED = 20
+MAX_SORTS = 5
 SORTABLE = {
     "createdAt": "created_at", "updatedAt": "updated_at", "status": "status", "cloudProviderName": "provider", "userGroup": "group.path",
+    "task": "task", "id": "id", "endpoint": "id",
 }  # fmt: skip
+"""Names of INDIGO's entity, not of its JSON; ``endpoint`` is what clients see as ``physicalId``, here the deployment's own id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """Page *number* (from 0) of pages of *size*, in the order *sort*, which is a parameter's text: "createdAt,desc"."""
+    """Page *number* (from 0) of pages of *size*, in the order *sort*: parameters' texts, such as "createdAt,desc".
+
+    The first decides; what is equal in it follows by id, which is by time but for those made under an idempotency key.
+    """
 
     number: int
     size: int
-    sort: str = "createdAt,desc"
+    sort: tuple[str, ...] = ("createdAt,desc",)
 
     @classmethod
     def of(cls, request: web.Request) -> "Paging":
@@ -34,14 +40,20 @@ class Paging:
         is_orpy = request.headers.get("User-Agent", "").startswith("orpy")
         number = _number(request.query.get("page"), least=0, default=0)
         size = _number(request.query.get("size"), least=1, default=MAX_SIZE if is_orpy else DEFAULT_SIZE)
-        return cls(number, min(size, MAX_SIZE), request.query.get("sort") or "createdAt,desc")
+        sort = tuple(filter(None, request.query.getall("sort", ())))[:MAX_SORTS]
+        return cls(number, min(size, MAX_SIZE), sort or ("createdAt,desc",))
 
     def order(self) -> tuple[str, bool]:
-        """Return the indexed field, and whether the largest comes first. Raises: Invalid."""
-        field, _, direction = self.sort.partition(",")
-        if field not in SORTABLE or direction.lower() not in ("", "asc", "desc"):
-            raise Invalid(f"sort: {excerpt(self.sort)!r} is not one of {', '.join(SORTABLE)}, with ,asc or ,desc")
-        return SORTABLE[field], direction.lower() == "desc"
+        """Return the indexed field, and whether the largest comes first. Raises: Invalid, also for one that does not decide."""
+        orders = [_order(sort) for sort in self.sort]
+        return orders[0]
+
+
+def _order(sort: str) -> tuple[str, bool]:
+    field, _, direction = sort.partition(",")
+    if field not in SORTABLE or direction.lower() not in ("", "asc", "desc"):
+        raise Invalid(f"sort: {excerpt(sort)!r} is not one of {', '.join(SORTABLE)}, with ,asc or ,desc")
+    return SORTABLE[field], direction.lower() == "desc"
 
 
 def filters_of(request: web.Request) -> dict[str, str]:

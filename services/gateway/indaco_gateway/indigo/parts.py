@@ -1,18 +1,18 @@
-"""What belongs to one deployment: template, outputs, timeline, log, resources."""
+"""What belongs to one deployment: template, outputs, timeline, log, extra information."""
 
 from aiohttp import web
 
-from indaco_common.errors import NotFound, Unavailable
+from indaco_common.errors import Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
-from indaco_common.web import excerpt, json_response
+from indaco_common.web import describe, json_response
 from indaco_gateway.access import Access, Right
 from indaco_gateway.model.resources import resources
 
-from . import render
-from .listing import Paging
+from .machines import extra_info
+from .shapes import IndigoOutputs, IndigoTimeline
 
-UNEXPANDED = "{type}"  # of the link that every deployment has; some clients follow it as it is
+TAG = "deployments"
 
 
 class Parts:
@@ -29,17 +29,18 @@ class Parts:
             web.get(f"{one}/timeline", self.timeline),
             web.get(f"{one}/log", self.log),
             web.get(f"{one}/extrainfo", self.extrainfo),
-            web.get(f"{one}/resources", self.resources),
-            web.get(f"{one}/resources/{{rid}}", self.resource),
         ]
 
+    @describe("Show the template", tag=TAG, answers={200: "text/plain"}, errors=(401, 404, 429, 503))
     async def template(self, request: web.Request) -> web.Response:
+        """As it was last submitted; the name of the media type follows `Accept`, the text does not."""
         operation, _ = await self._access.operation(request, Right.READ)
         text = await self._store.get_blob(operation.template)
         if text is None:
             raise Unavailable("The template is not in the store")
         return _text(request, text.decode())
 
+    @describe("Show the outputs", tag=TAG, answers={200: IndigoOutputs}, errors=(401, 403, 404, 429, 503))
     async def outputs(self, request: web.Request) -> web.Response:
         """All outputs, secret ones too."""
         operation, _ = await self._access.operation(request, Right.OWN)
@@ -48,10 +49,13 @@ class Parts:
             outputs |= await self._secrets.get(f"outputs/{operation.id}") or {}
         return json_response(outputs)
 
+    @describe("Show the timeline", tag=TAG, answers={200: IndigoTimeline}, errors=(401, 404, 429))
     async def timeline(self, request: web.Request) -> web.Response:
+        """Every step, oldest first."""
         operation, _ = await self._access.operation(request, Right.READ)
         return json_response({"content": [step.model_dump(mode="json") for step in operation.timeline]})
 
+    @describe("Show the log", tag=TAG, answers={200: "text/plain"}, errors=(401, 403, 404, 429))
     async def log(self, request: web.Request) -> web.Response:
         """The timeline as text, and the reason of a failure."""
         operation, _ = await self._access.operation(request, Right.OWN)
@@ -61,27 +65,11 @@ class Parts:
         ]
         return _text(request, "\n".join(filter(None, (*lines, operation.reason))))
 
+    @describe("Show what is known of each machine", tag=TAG, answers={200: "text/plain"}, errors=(401, 403, 404, 429))
     async def extrainfo(self, request: web.Request) -> web.Response:
-        await self._access.operation(request, Right.OWN)
-        return _text(request, "[]")
-
-    async def resources(self, request: web.Request) -> web.Response:
-        operation, _ = await self._access.operation(request, Right.READ)
-        base, paging, type = self._access.base(request), Paging.of(request), request.query.get("type") or UNEXPANDED
-        filters = {} if type == UNEXPANDED else {"type": type}
-        found = [machine for machine in resources(operation) if not filters or machine.is_a(type)]
-        begin = paging.number * paging.size
-        content = [render.resource(operation, machine, base) for machine in found[begin : begin + paging.size]]
-        url = f"{base}/deployments/{operation.id}/resources"
-        return json_response(render.page(content, url=url, filters=filters, paging=paging, total=len(found)))
-
-    async def resource(self, request: web.Request) -> web.Response:
-        operation, _ = await self._access.operation(request, Right.READ)
-        rid = request.match_info["rid"]
-        found = next((machine for machine in resources(operation) if machine.uuid == rid), None)
-        if found is None:
-            raise NotFound(f"The resource <{excerpt(rid)}> in deployment <{operation.id}> doesn't exist")
-        return json_response(render.resource(operation, found, self._access.base(request)))
+        """JSON as a text: INDIGO's `vmProperties` of each machine."""
+        operation, _ = await self._access.operation(request, Right.OWN)
+        return _text(request, extra_info(operation, resources(operation)))
 
 
 def _text(request: web.Request, text: str) -> web.Response:

@@ -9,12 +9,14 @@ from indaco_gateway.model.operation import Operation
 from indaco_gateway.model.resources import Resource
 
 from .listing import Paging
+from .machines import metadata
 
+MAX_REASON = 65_535  # characters that the dashboard's column takes
 IAAS_TYPES = {"openstack": "OPENSTACK", "ec2": "AWS", "kubernetes": "KUBERNETES"}
 
 
 def date(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M+0000") if at else None
+    return at.astimezone(UTC).isoformat(timespec="minutes")[:-6] + "+0000" if at else None
 
 
 def deployment(op: Operation, base: str | None) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def deployment(op: Operation, base: str | None) -> dict[str, Any]:
         "updateTime": date(op.updated_at),
         "physicalId": op.id if op.attempts else None,
         "status": op.status,
-        "statusReason": op.reason or None,
+        "statusReason": op.reason[:MAX_REASON] or None,
         "outputs": {**op.outputs, **dict.fromkeys(op.secret_outputs, "secret: see /outputs")},
         "task": op.task,
         "callback": op.callback,
@@ -35,6 +37,7 @@ def deployment(op: Operation, base: str | None) -> dict[str, Any]:
         "createdBy": {"issuer": op.owner.issuer, "subject": op.owner.subject},
         "links": _links(op, base),
         # ours
+        "name": op.name or None,
         "attempts": [attempt.model_dump(mode="json", exclude_none=True) for attempt in op.attempts],
         "placement": {
             "ranked": [ranked.model_dump(mode="json") for ranked in op.ranked],
@@ -70,7 +73,6 @@ def _links(op: Operation, base: str | None) -> list[dict[str, str]]:
 
 def resource(op: Operation, machine: Resource, base: str) -> dict[str, Any]:
     url = f"{base}/deployments/{op.id}"
-    about = {"instance_name": machine.node, "public_address": machine.public_address}
     body = {
         "uuid": machine.uuid,
         "creationTime": date(machine.created_at),
@@ -80,7 +82,7 @@ def resource(op: Operation, machine: Resource, base: str) -> dict[str, Any]:
         "toscaNodeType": machine.type,
         "toscaNodeName": machine.tosca_node,
         "requiredBy": [],
-        "metadata": {name: text for name, text in about.items() if text},
+        "metadata": metadata(op, machine),
         "links": [{"rel": "deployment", "href": url}, {"rel": "self", "href": f"{url}/resources/{machine.uuid}"}],
     }
     return {name: value for name, value in body.items() if value is not None}
@@ -94,7 +96,7 @@ def page(
     number, last = paging.number, max(0, pages - 1)
 
     def link(rel: str, page: int) -> dict[str, str]:
-        query = {**filters, "page": page, "size": paging.size, "sort": paging.sort}
+        query = [*filters.items(), ("page", page), ("size", paging.size), *(("sort", sort) for sort in paging.sort)]
         return {"rel": rel, "href": f"{url}?{urlencode(query, safe=',:@/')}"}
 
     links = [link("self", number)]

@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from .operation import Machine, Operation, Outcome, Status, resource_id
+from indaco_common.errors import IndacoError, Invalid, Unsupported
+
+from .conflicts import WrongState
+from .operation import Machine, Operation, Outcome, Part, Status, resource_id
+from .updating import UPDATABLE
 
 COMPUTE = "tosca.nodes.indigo.Compute"
-ANCESTORS = frozenset({"tosca.nodes.Compute", "tosca.nodes.Root"})
+STATES = {"start": "STOPPED", "stop": "STARTED"}  # action → the state that it is for
+MAX_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,37 +22,62 @@ class Resource:
     node: str
     type: str
     state: str
+    part: Part
+    machine: Machine | None
     created_at: datetime | None
     updated_at: datetime | None
-    physical_id: str = ""
-    public_address: str = ""
+
+    @property
+    def physical_id(self) -> str:
+        return self.machine.physical_id if self.machine else ""
+
+    @property
+    def public_address(self) -> str:
+        return self.machine.public_address if self.machine else ""
 
     @property
     def tosca_node(self) -> str:
         return self.node.rpartition("-")[0]
 
     def is_a(self, type: str) -> bool:
-        """Is *type* its type, or one that its type derives from? Every machine is a Compute node."""
-        return type == self.type or type in ANCESTORS
+        """Is *type* its type, or one that its type derives from?"""
+        return type == self.type or type in self.part.ancestors
 
 
 def resources(op: Operation) -> list[Resource]:
     """Return the machines of *op* in the order of the template, then of their names."""
-    more = sorted(op.machines.keys() - set(op.nodes))
+    more = sorted(op.machines.keys() - set(op.nodes), key=_in_order)
     return [_resource(op, node, op.machines.get(node)) for node in (*op.nodes, *more)]
 
 
 def _resource(op: Operation, node: str, machine: Machine | None) -> Resource:
-    type, state = op.types.get(node.rpartition("-")[0], COMPUTE), _state(op, machine)
+    tosca = node.rpartition("-")[0]
+    type, part = op.types.get(tosca, COMPUTE), op.parts.get(tosca, Part())
     created = machine.started_at if machine is not None and node not in op.nodes else op.created_at
     times = [op.created_at] if machine is None else [created, machine.started_at, machine.stopped_at]
     return Resource(
-        resource_id(op.id, node), node, type, state, created, max(filter(None, times), default=None),
-        machine.physical_id if machine else "", machine.public_address if machine else "",
+        resource_id(op.id, node), node, type, _state(op, node, machine), part, machine, created,
+        max(filter(None, times), default=None),
     )  # fmt: skip
 
 
-def _state(op: Operation, machine: Machine | None) -> str:
+def refusal_of(op: Operation, resource: Resource, action: str) -> IndacoError:
+    """Return why *action* is not done: it does not fit the deployment or the machine, or it does and nobody can do it."""
+    if op.status not in UPDATABLE:
+        return WrongState(f"Cannot perform actions on deployment in {op.status} state")
+    if resource.part.kind != "machine":
+        return Invalid(f"Cannot {action} a resource of the type {resource.type}; it is no machine")
+    if resource.state != STATES[action]:
+        return Invalid(f"Cannot {action} a resource in {resource.state} state; it must be {STATES[action]}")
+    return Unsupported(f"No provider's driver can {action} machines yet")
+
+
+def _in_order(name: str) -> tuple[str, int, str]:
+    kind, _, number = name.rpartition("-")
+    return kind, int(number) if number.isdecimal() and len(number) < MAX_DIGITS else 0, number
+
+
+def _state(op: Operation, node: str, machine: Machine | None) -> str:
     if op.deleted or (machine is not None and machine.stopped_at is not None):
         return "DELETED"
     match op.status:
@@ -56,11 +86,14 @@ def _state(op: Operation, machine: Machine | None) -> str:
         case Status.DELETE_FAILED | Status.CREATE_FAILED:
             return "ERROR"
         case _:
-            return _state_in_life(op, machine)
+            return _state_in_life(op, node, machine)
 
 
-def _state_in_life(op: Operation, machine: Machine | None) -> str:
+def _state_in_life(op: Operation, node: str, machine: Machine | None) -> str:
     attempt = op.attempts[-1] if op.attempts else None
     if attempt is None or attempt.outcome is Outcome.FAILED:  # the next place is being looked for
         return "INITIAL" if machine is None else "DELETING"
-    return "CREATING" if machine is None else "STARTED"
+    if machine is None:
+        return "CREATING"
+    is_left_over = op.status is Status.UPDATE_FAILED and node not in op.runs
+    return "DELETING" if is_left_over else "STARTED"

@@ -54,6 +54,8 @@ def _take_choice(op: Operation, event: sla.PlacementReserved | sla.PlacementReje
     if isinstance(event, sla.PlacementReserved):
         _placed(op, event.attempt, event.place)
     if event.slot != MAIN:  # the growth of an update: nothing was chosen anew
+        if isinstance(event, sla.PlacementRejected) and event.slot == f"u{op.updates}":
+            op.growth_refused = tuple(_bounded(reason) for reason in event.reasons[-MAX_REASONS:])
         return
     if isinstance(event, sla.PlacementReserved) and _is_news(op, "ranked", sequence):
         op.ranked = event.ranked[:MAX_RANKED]
@@ -69,6 +71,8 @@ def _take_machine(op: Operation, event: orchestrator.NodeStarted | orchestrator.
     _attempt(op, event.attempt)
     machine = op.machines.setdefault(event.node, Machine(started_at=event.started_at))
     machine.started_at, machine.physical_id = event.started_at, event.resource_id or machine.physical_id
+    needs = event.needs
+    machine.cpu_milli, machine.memory_mib, machine.disk_gib = needs["cpu_milli"], needs["memory_mib"], needs["disk_gib"]
     if isinstance(event, orchestrator.NodeStarted):
         machine.public_address = event.public_address
     else:
@@ -83,6 +87,8 @@ def _take_life(op: Operation, event: Event, sequence: str) -> None:
     attempt = _attempt(op, event.attempt)
     if attempt.outcome is not Outcome.FAILED:
         attempt.outcome = Outcome.RUNNING
+    if _is_news(op, "runs", sequence):
+        op.runs = event.nodes
     if event.slots and _is_news(op, "outputs", sequence):
         op.outputs, op.secret_outputs = event.outputs, event.secret_outputs
 
@@ -112,6 +118,8 @@ def _settle(op: Operation) -> None:
         op.reason = op.delete_failure or ""
     else:
         op.status, op.reason = op.life.status if op.life else Status.CREATE_IN_PROGRESS, _why(op)
+        if op.is_update_awaited:
+            op.status, op.reason = Status.UPDATE_IN_PROGRESS, ""
     op.reason = brief(op.reason, MAX_REASON)
     op.task = _task(op)
 
@@ -122,10 +130,11 @@ def _why(op: Operation) -> str:
         return ""
     if op.life.status is not Status.CREATE_FAILED:
         lost = f"lost at the provider: {', '.join(op.lost)}" if op.lost else ""
-        return "\n".join(filter(None, (op.life.reason, lost)))
+        refused = op.growth_refused if op.life.status is Status.UPDATE_FAILED else ()
+        return "\n".join(filter(None, (op.life.reason, *map(_refusal, refused), lost)))
     lines = [op.life.reason]
     lines += [f"attempt {a.attempt} at {a.provider}: {a.reason}" for a in op.attempts if a.outcome is Outcome.FAILED]
-    lines += [f"{r.provider} {r.region}: {r.code}: {r.detail}" for r in op.refused if r.code != "FAILED"]
+    lines += [_refusal(reason) for reason in op.refused if reason.code != "FAILED"]
     return "\n".join(lines)
 
 
@@ -166,6 +175,10 @@ def _attempt(op: Operation, number: int) -> Attempt:
     made = Attempt(attempt=number)
     op.attempts = sorted((*op.attempts, made), key=lambda attempt: attempt.attempt)
     return made
+
+
+def _refusal(reason: Reason) -> str:
+    return f"{reason.provider} {reason.region}: {reason.code}: {reason.detail}"
 
 
 def _bounded(reason: Reason) -> Reason:
