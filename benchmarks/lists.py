@@ -19,9 +19,9 @@ from indaco_common.store import Repository
 from indaco_common.store.sqlite import SqliteStore
 from indaco_gateway.api import shown
 from indaco_gateway.api.listing import ListQuery, cursor_behind, query_of
+from indaco_gateway.identity.policy import Roles
 from indaco_gateway.indigo import listing
 from indaco_gateway.model.operation import Operation, Status
-from indaco_gateway.policy import Roles
 
 from .programs import run
 from .rows import Figures, at_most, row

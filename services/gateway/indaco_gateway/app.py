@@ -6,28 +6,30 @@ from indaco_common.imports import PinnedImports
 from indaco_common.service import Infra, Service, ServiceSpec
 from indaco_common.web import Face
 
-from .access import Access
+from .api.catalogue import CatalogueApi
 from .api.deployment_parts import DeploymentParts
 from .api.deployments import Deployments as NativeDeployments
 from .api.docs import Docs, face_of
+from .api.events import Events
+from .api.keys import Keys
 from .api.login import LoginApi
 from .api.me import MeApi
 from .api.plans import Plans
 from .api.trust import TrustApi
-from .catalogue import ServiceCatalogue
-from .catalogue_api import CatalogueApi
-from .catalogue_sources import source_of
-from .events import Events
-from .exchange import Exchanges
-from .federated import FederationViews
+from .assembly.federation import FederationViews
+from .assembly.webhooks import Webhooks
+from .catalogue.served import ServiceCatalogue
+from .catalogue.sources import source_of
 from .handlers import Federation, Usage, Viewing
+from .identity.access import Access
+from .identity.exchange import Exchanges
+from .identity.limits import Limits
+from .identity.sessions import Sessions
 from .indigo.deployments import Deployments
 from .indigo.misc import Misc
 from .indigo.parts import Parts
 from .indigo.resources import Resources
 from .inquiries import Inquiries, Inquiring
-from .keys import Keys
-from .limits import Limits
 from .live import Live
 from .model.inquiry import Inquiry
 from .model.keyring import KeyRing
@@ -35,10 +37,8 @@ from .model.login import SpentLogin
 from .model.operation import Operation
 from .model.session import Session
 from .revision import Revisions
-from .sessions import Sessions
 from .settings import GatewaySettings
 from .submission import Submissions
-from .webhooks import Webhooks
 
 
 def face(request: web.Request) -> Face:

@@ -8,13 +8,13 @@ from indaco_common.handling import handles
 from indaco_common.messages import Event
 from indaco_common.store import Repository
 
-from .announcing import Announcements
 from .model import views
 from .model.agreement_view import AgreementView
 from .model.keyring import KeyRing
 from .model.operation import Operation
 from .model.provider_view import ProviderView
 from .model.usage_view import UsageView, is_computing, usage_id
+from .webhooks.announcing import Announcements
 
 SHOWN: tuple[type[Event], ...] = (
     sla.PlacementReserved,

@@ -17,8 +17,8 @@ from indaco_common.ids import uuid7
 from indaco_common.imports import PinnedImports
 from indaco_common.store import Repository
 
-from .access import group_of, owner_of
-from .catalogue import ServiceCatalogue
+from .catalogue.served import ServiceCatalogue
+from .identity.access import group_of, owner_of
 from .model.inquiry import LIFE, Inquiry, Planned, PlannedNode, PlannedPort, PlannedSoftware
 from .needs import nodes_of, plan_of, policy_of, warnings_of
 

@@ -25,15 +25,15 @@ from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository, Store
 from indaco_tosca.update import Change
 
-from .access import owner_of
-from .catalogue import ServiceCatalogue
-from .destinations import Destinations
+from .catalogue.served import ServiceCatalogue
+from .identity.access import owner_of
 from .model import updating
 from .model.conflicts import WrongState
 from .model.operation import Operation, Status
 from .needs import nodes_of, parts_of, plan_of, warnings_of
 from .races import rerun
 from .submission import MAX_REQUEST_BYTES, NOT_KEPT, is_callback, keep, keep_inputs
+from .webhooks.destinations import Destinations
 
 
 class Revision(pydantic.BaseModel):

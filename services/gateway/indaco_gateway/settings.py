@@ -10,8 +10,8 @@ from indaco_common.auth import TrustedIssuer
 from indaco_common.settings import ServiceSettings
 from indaco_common.web.ratelimit import RATE
 
-from .destinations import parse_ports
-from .policy import RoleRule
+from .identity.policy import RoleRule
+from .webhooks.destinations import parse_ports
 
 RateText = Annotated[str, pydantic.Field(pattern=f"^(?:{RATE})$")]
 

@@ -23,14 +23,14 @@ from indaco_common.imports import PinnedImports
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository, Store
 
-from .access import group_of, owner_of
-from .catalogue import ServiceCatalogue
-from .destinations import Destinations
+from .catalogue.served import ServiceCatalogue
+from .identity.access import group_of, owner_of
 from .model.keyring import KeyRing
 from .model.labels import Name, Tags
 from .model.operation import Operation, Part
 from .needs import nodes_of, parts_of, plan_of, policy_of, warnings_of
 from .races import rerun
+from .webhooks.destinations import Destinations
 
 MAX_REQUEST_BYTES = MAX_ENVELOPE_BYTES - 64 * 1024  # what a message may hold beside its envelope
 NOT_KEPT = "keepLastAttempt is not offered: what a failed attempt has made is removed"

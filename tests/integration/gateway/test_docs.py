@@ -110,7 +110,7 @@ async def test_the_page_has_every_operation(world: World) -> None:
 
 
 async def test_the_cookie_in_the_document_is_the_one_that_pages_get(world: World) -> None:
-    from indaco_gateway.sessions import Place
+    from indaco_gateway.identity.sessions import Place
 
     made = (await world.get("/v1/openapi.json", None)).json
     assert made["components"]["securitySchemes"]["session"]["name"] == Place("https://x.example.org").cookie("session")

@@ -17,7 +17,7 @@ from indaco_common.contracts import orchestrator
 from indaco_common.envelope import Context
 from indaco_common.ids import DeploymentId
 from indaco_common.secrets.embedded import EmbeddedVault
-from indaco_gateway import events
+from indaco_gateway.api import events
 from indaco_gateway.live import Live
 from indaco_gateway.model.operation import TIMELINE_LENGTH, Operation
 

@@ -20,9 +20,9 @@ from cryptography.x509.oid import NameOID
 
 from indaco_common.clock import SystemClock
 from indaco_common.testing.receiver import Receiver, receiving
-from indaco_gateway.destinations import Destinations
 from indaco_gateway.model.delivery import Result
-from indaco_gateway.outbound import Outbound, Post
+from indaco_gateway.webhooks.destinations import Destinations
+from indaco_gateway.webhooks.outbound import Outbound, Post
 
 PORTS = "1-65535"
 NAME = "hooks.example.org"

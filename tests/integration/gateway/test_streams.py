@@ -13,7 +13,8 @@ import pytest
 from indaco_common.contracts import orchestrator
 from indaco_common.errors import Unavailable
 from indaco_common.ids import DeploymentId
-from indaco_gateway import events, live
+from indaco_gateway import live
+from indaco_gateway.api import events
 
 from .world import World, running, running_event
 

@@ -15,8 +15,8 @@ from indaco_common.ids import DeploymentId
 from indaco_common.secrets.embedded import EmbeddedVault
 from indaco_common.testing.federation import free_ports
 from indaco_common.testing.receiver import Receiver, receiving
-from indaco_gateway import listeners
 from indaco_gateway.model import delivery
+from indaco_gateway.webhooks import listeners
 
 from .world import PLACE, Answer, Issuer, World, running, running_event
 
@@ -521,7 +521,7 @@ async def test_a_gateway_that_died_before_it_told_anyone_tells_when_the_message_
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The view is saved, and the process dies before the subscription is: the message was not acknowledged, so it is handled again."""
-    from indaco_gateway.announcing import Announcements
+    from indaco_gateway.webhooks.announcing import Announcements
 
     await subscribe(world, receiver, types=["deployment.running"])
     id = await world.created()
@@ -556,7 +556,7 @@ async def test_a_sender_that_died_behind_the_sending_is_followed_by_one_that_sen
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The receiver has it, and nobody knows: when the claim ends it is sent again, under the same id."""
-    from indaco_gateway.deliveries import Delivering
+    from indaco_gateway.webhooks.deliveries import Delivering
 
     monkeypatch.setattr(delivery, "CLAIM_S", 0.3)
     settle, died = Delivering._settle_subscription, []
@@ -585,7 +585,7 @@ async def test_without_a_vault_no_try_is_spent(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from indaco_common.errors import Unavailable
-    from indaco_gateway.signing import WebhookSecrets
+    from indaco_gateway.webhooks.signing import WebhookSecrets
 
     made = await subscribe(world, receiver, types=["deployment.requested"])
     signer = WebhookSecrets.signer
@@ -605,7 +605,7 @@ async def test_without_a_vault_no_try_is_spent(
 async def test_a_users_step_that_was_not_told_is_told_with_the_next_event(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from indaco_gateway.announcing import Announcements
+    from indaco_gateway.webhooks.announcing import Announcements
 
     await subscribe(world, receiver)
     monkeypatch.setattr(Announcements, "_saved", lambda *_: None)

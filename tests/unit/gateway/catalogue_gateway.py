@@ -17,10 +17,10 @@ from indaco_common.store import Repository
 from indaco_common.store.sqlite import SqliteStore
 from indaco_common.testing.federation import AUDIENCE
 from indaco_common.web import Health, create_app
-from indaco_gateway.access import Access
-from indaco_gateway.catalogue import ServiceCatalogue
-from indaco_gateway.catalogue_api import CatalogueApi
-from indaco_gateway.catalogue_sources import Folder
+from indaco_gateway.api.catalogue import CatalogueApi
+from indaco_gateway.catalogue.served import ServiceCatalogue
+from indaco_gateway.catalogue.sources import Folder
+from indaco_gateway.identity.access import Access
 from indaco_gateway.model.operation import Operation
 from indaco_gateway.settings import GatewaySettings
 

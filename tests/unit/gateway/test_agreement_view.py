@@ -12,9 +12,9 @@ from indaco_common.contracts.values import Group
 from indaco_common.errors import Forbidden, Invalid
 from indaco_common.units import ResourceVector
 from indaco_gateway.api.agreements import AgreementsQuery, may_see, query_of, resources_of
+from indaco_gateway.identity.policy import Roles
 from indaco_gateway.model.agreement_view import AgreementState, AgreementView
 from indaco_gateway.model.provider_view import ProviderView
-from indaco_gateway.policy import Roles
 
 from .builders import NOW
 

@@ -12,8 +12,8 @@ from tests.integration.gateway.world import Issuer
 from indaco_common.clock import SystemClock
 from indaco_common.errors import Invalid, NotFound, Unavailable
 from indaco_common.testing.federation import MemoryKeys
-from indaco_gateway.catalogue import ServiceCatalogue
-from indaco_gateway.catalogue_sources import Folder, Snapshot, source_of
+from indaco_gateway.catalogue.served import ServiceCatalogue
+from indaco_gateway.catalogue.sources import Folder, Snapshot, source_of
 
 from .catalogue_files import TEMPLATE, commit, git, write
 from .catalogue_gateway import Gateway, no_imports, serving

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from indaco_common.errors import Invalid, Unavailable
-from indaco_gateway import catalogue_git, catalogue_sources
-from indaco_gateway.catalogue_git import GitRepository
-from indaco_gateway.catalogue_sources import Folder, Snapshot, source_of
+from indaco_gateway.catalogue import git as git_source
+from indaco_gateway.catalogue import sources
+from indaco_gateway.catalogue.git import GitRepository
+from indaco_gateway.catalogue.sources import Folder, Snapshot, source_of
 from indaco_tosca import TemplateError
 
 from .catalogue_files import commit, git, write
@@ -91,7 +92,7 @@ async def test_files_that_change_while_they_are_read_are_read_again(
     pair = [folder / "machine" / name for name in ("a.md", "z.md")]
     for file in pair:
         file.write_text("before")
-    read_one, changes = catalogue_sources._content, iter([True])
+    read_one, changes = sources._content, iter([True])
 
     def read_and_change(path: Path) -> bytes:
         content = read_one(path)
@@ -100,7 +101,7 @@ async def test_files_that_change_while_they_are_read_are_read_again(
                 file.write_text("after!")  # as long as the word before: times tell
         return content
 
-    monkeypatch.setattr(catalogue_sources, "_content", read_and_change)
+    monkeypatch.setattr(sources, "_content", read_and_change)
     snapshot = await Folder(folder).read("")
     assert snapshot
     assert {snapshot.files[f"machine/{file.name}"] for file in pair} == {b"after!"}
@@ -109,13 +110,13 @@ async def test_files_that_change_while_they_are_read_are_read_again(
 async def test_a_file_that_goes_away_while_the_folder_is_read_is_not_missed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_one = catalogue_sources._content
+    read_one = sources._content
 
     def remove_the_guide(path: Path) -> bytes:
         (folder / "machine" / "guide.md").unlink(missing_ok=True)
         return read_one(path)
 
-    monkeypatch.setattr(catalogue_sources, "_content", remove_the_guide)
+    monkeypatch.setattr(sources, "_content", remove_the_guide)
     snapshot = await Folder(folder).read("")
     assert snapshot
     assert "machine/guide.md" not in snapshot.files
@@ -123,14 +124,14 @@ async def test_a_file_that_goes_away_while_the_folder_is_read_is_not_missed(
 
 
 async def test_a_folder_that_never_rests_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_sources, "PAUSE_S", 0)
-    read_one, count = catalogue_sources._content, iter(range(10_000))
+    monkeypatch.setattr(sources, "PAUSE_S", 0)
+    read_one, count = sources._content, iter(range(10_000))
 
     def read_and_change(path: Path) -> bytes:
         (folder / "machine" / f"{next(count)}.md").write_text("")
         return read_one(path)
 
-    monkeypatch.setattr(catalogue_sources, "_content", read_and_change)
+    monkeypatch.setattr(sources, "_content", read_and_change)
     with pytest.raises(Unavailable, match="changes while it is read"):
         await Folder(folder).read("")
 
@@ -240,7 +241,7 @@ def _real_git() -> str:
 async def test_a_server_that_says_nothing_is_left_after_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue_git, "TIME_LIMIT_S", 1.0)
+    monkeypatch.setattr(git_source, "TIME_LIMIT_S", 1.0)
     held = asyncio.Event()
 
     async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indaco_common.errors import Invalid
-from indaco_gateway.destinations import DEFAULT_PORTS, Destinations, parse_ports
 from indaco_gateway.settings import GatewaySettings
+from indaco_gateway.webhooks.destinations import DEFAULT_PORTS, Destinations, parse_ports
 
 PLAIN = Destinations.of((), DEFAULT_PORTS)
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indaco_common.contracts.values import Owner
+from indaco_gateway.identity.sessions import place_of
 from indaco_gateway.model.login import Attempt, LoginFailed, check_id_token, check_issuer, is_path
 from indaco_gateway.model.session import Session
-from indaco_gateway.sessions import place_of
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ISSUER = "https://iam.example.org/"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indaco_common.auth import Principal, TrustedIssuer, TrustTable
-from indaco_gateway.policy import Decision, Facts, Policy, Right, RoleRule
+from indaco_gateway.identity.policy import Decision, Facts, Policy, Right, RoleRule
 
 A, B = "https://a.example", "https://b.example"
 TABLE = TrustTable([

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from indaco_gateway.signing import headers, signature
+from indaco_gateway.webhooks.signing import headers, signature
 
 # The example of the specification's own libraries.
 SECRET, ID, STAMP = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330"

@@ -7,7 +7,7 @@ import pytest
 
 from indaco_common.auth import Principal
 from indaco_common.errors import Conflict, Forbidden, Invalid
-from indaco_gateway.access import group_of
+from indaco_gateway.identity.access import group_of
 from indaco_gateway.model.conflicts import WrongState
 from indaco_gateway.needs import DEFAULT_CPU_MILLI, DEFAULT_MEMORY_MIB, nodes_of, plan_of, policy_of
 from indaco_gateway.races import TRIES, rerun

@@ -9,8 +9,8 @@ import pytest
 
 from indaco_common.auth import FetchFailed, Introspection
 from indaco_common.errors import Forbidden, Invalid
+from indaco_gateway.identity.trust import ClientSecrets, changed, main, marks, of_settings
 from indaco_gateway.settings import GatewaySettings
-from indaco_gateway.trust import ClientSecrets, changed, main, marks, of_settings
 
 FILE = """
 issuers:

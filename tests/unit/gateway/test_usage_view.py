@@ -14,8 +14,8 @@ from indaco_common.contracts import orchestrator
 from indaco_common.errors import Forbidden, Invalid
 from indaco_common.units import ResourceVector
 from indaco_gateway.api.usage import KEYS, By, UsageQuery, whose
+from indaco_gateway.identity.policy import Roles
 from indaco_gateway.model.usage_view import NEVER, Sums, UsageView, Window, is_computing, usage_id
-from indaco_gateway.policy import Roles
 
 from .builders import ADA, CMS, ID, NOW, place
 

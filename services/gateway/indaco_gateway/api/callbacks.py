@@ -10,11 +10,11 @@ from indaco_common.ids import user_id
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository
 from indaco_common.web import describe, json_response, read_query
-from indaco_gateway.access import Access, Right, context
+from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.delivery import Delivery
 from indaco_gateway.model.subscription import Callback
 from indaco_gateway.races import rerun
-from indaco_gateway.signing import CALLBACK, WebhookSecrets
+from indaco_gateway.webhooks.signing import CALLBACK, WebhookSecrets
 
 from .webhook_models import DeliveriesQuery, DeliveryList, NoQuery, SecretShown
 

@@ -10,7 +10,7 @@ from indaco_common.errors import Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
 from indaco_common.web import describe, json_response, read_query
-from indaco_gateway.access import Access, Right
+from indaco_gateway.identity.access import Access, Right
 from indaco_gateway.live import Listener, Live
 from indaco_gateway.model.operation import TIMELINE_LENGTH, Operation
 from indaco_gateway.model.resources import resources

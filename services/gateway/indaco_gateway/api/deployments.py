@@ -15,7 +15,7 @@ from indaco_common.contracts.gateway import MAX_TEMPLATE_BYTES
 from indaco_common.errors import Forbidden, Invalid
 from indaco_common.store import Repository
 from indaco_common.web import describe, excerpt, read_json, read_query
-from indaco_gateway.access import Access, Right, context
+from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.labels import Change, LockReason, Name, Share, TagKey, Tags, TagValue
 from indaco_gateway.model.operation import Operation
 from indaco_gateway.races import rerun

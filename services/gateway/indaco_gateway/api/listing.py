@@ -10,9 +10,9 @@ from indaco_common.errors import FieldError, Forbidden, Invalid
 from indaco_common.store import Query
 from indaco_common.store.port import Scalar
 from indaco_common.web import excerpt
+from indaco_gateway.identity.policy import Roles
 from indaco_gateway.model.labels import line, tag_line
 from indaco_gateway.model.operation import Status
-from indaco_gateway.policy import Roles
 
 from .answers import MAX_CURSOR, cursor_of, position_of
 

@@ -22,7 +22,8 @@ from indaco_common.clock import Clock
 from indaco_common.errors import IndacoError, Invalid, Unavailable
 from indaco_common.web import describe, excerpt, json_response, read_query
 from indaco_common.web.ratelimit import Guesses, Rate, client_address
-from indaco_gateway.access import Access, owner_of
+from indaco_gateway.identity.access import Access, owner_of
+from indaco_gateway.identity.sessions import CSRF_HEADER, Place, Sessions
 from indaco_gateway.model.login import (
     LIFE,
     MAX_ISSUER,
@@ -37,7 +38,6 @@ from indaco_gateway.model.login import (
     not_begun,
     tag_of,
 )
-from indaco_gateway.sessions import CSRF_HEADER, Place, Sessions
 from indaco_gateway.settings import GatewaySettings
 
 TAG = "sessions"

@@ -6,7 +6,7 @@ from pydantic import AwareDatetime
 
 from indaco_common.auth import Principal, is_role
 from indaco_common.web import describe, json_response
-from indaco_gateway.access import Access
+from indaco_gateway.identity.access import Access
 
 
 class Me(pydantic.BaseModel):

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 
 from indaco_common.contracts.gateway import MAX_TEMPLATE_BYTES
 from indaco_common.web import describe, json_response, read_json
-from indaco_gateway.access import Access, context
+from indaco_gateway.identity.access import Access, context
 from indaco_gateway.inquiries import Inquiries
 from indaco_gateway.model.inquiry import Inquiry, Placement, Planned
 

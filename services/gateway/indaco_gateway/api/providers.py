@@ -8,7 +8,7 @@ from aiohttp import web
 from indaco_common.errors import NotFound
 from indaco_common.store import Query, Repository
 from indaco_common.web import describe, excerpt, read_query
-from indaco_gateway.access import Access
+from indaco_gateway.identity.access import Access
 from indaco_gateway.model.provider_view import ProviderView
 
 from .answers import MAX_CURSOR, answer, cursor_of, link_header, next_link, position_of

@@ -13,8 +13,7 @@ from indaco_common.secrets.port import Secrets
 from indaco_common.store import Query, Repository
 from indaco_common.store.locks import Locks
 from indaco_common.web import describe, excerpt, json_response, read_json, read_query
-from indaco_gateway.access import Access, context, owner_of
-from indaco_gateway.destinations import Destinations
+from indaco_gateway.identity.access import Access, context, owner_of
 from indaco_gateway.model.conflicts import WrongState
 from indaco_gateway.model.delivery import Delivery
 from indaco_gateway.model.subscription import (
@@ -26,7 +25,8 @@ from indaco_gateway.model.subscription import (
     is_pattern,
 )
 from indaco_gateway.races import rerun
-from indaco_gateway.signing import WebhookSecrets
+from indaco_gateway.webhooks.destinations import Destinations
+from indaco_gateway.webhooks.signing import WebhookSecrets
 
 from .webhook_models import (
     DeliveriesQuery,

@@ -4,7 +4,7 @@ import structlog
 from aiohttp import web
 
 from indaco_common.web import describe
-from indaco_gateway.access import Access
+from indaco_gateway.identity.access import Access
 
 _log = structlog.get_logger(__name__)
 

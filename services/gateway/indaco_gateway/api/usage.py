@@ -17,9 +17,9 @@ from indaco_common.errors import FieldError, Forbidden, Invalid
 from indaco_common.store import Query, Repository
 from indaco_common.store.port import Scalar
 from indaco_common.web import describe, excerpt, json_response, read_query
-from indaco_gateway.access import Access
+from indaco_gateway.identity.access import Access
+from indaco_gateway.identity.policy import Roles
 from indaco_gateway.model.usage_view import Sum, Sums, UsageView, Used, Window
-from indaco_gateway.policy import Roles
 
 from .listing import Text
 

@@ -5,9 +5,9 @@ from typing import Annotated
 import pydantic
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from indaco_gateway.destinations import MAX_URL
 from indaco_gateway.model.delivery import Delivery, DeliveryState
 from indaco_gateway.model.subscription import MAX_PATTERNS, Scope, Subscription, SubscriptionState
+from indaco_gateway.webhooks.destinations import MAX_URL
 
 _LINE = r"^[^\x00-\x1f\x7f]*$"
 

@@ -6,7 +6,7 @@ from indaco_common.clock import Clock
 from indaco_common.errors import Invalid
 from indaco_common.store import Repository
 from indaco_common.web import describe, excerpt, json_response, read_json
-from indaco_gateway.access import Access, Right, context
+from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.operation import Operation, Status
 from indaco_gateway.races import rerun
 from indaco_gateway.revision import Revision, Revisions

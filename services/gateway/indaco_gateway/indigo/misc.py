@@ -9,7 +9,7 @@ from aiohttp import web
 
 from indaco_common.errors import Unsupported
 from indaco_common.web import describe, json_response
-from indaco_gateway.access import Access
+from indaco_gateway.identity.access import Access
 from indaco_gateway.settings import GatewaySettings
 
 from .shapes import IndigoConfiguration, IndigoInfo

@@ -6,7 +6,7 @@ from indaco_common.errors import Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
 from indaco_common.web import describe, json_response
-from indaco_gateway.access import Access, Right
+from indaco_gateway.identity.access import Access, Right
 from indaco_gateway.model.resources import resources
 
 from .machines import extra_info

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from indaco_common.errors import Invalid, NotFound
 from indaco_common.web import describe, excerpt, json_response, read_json
-from indaco_gateway.access import Access, Right
+from indaco_gateway.identity.access import Access, Right
 from indaco_gateway.model.operation import Operation
 from indaco_gateway.model.resources import STATES, Resource, refusal_of, resources
 

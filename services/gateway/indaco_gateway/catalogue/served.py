@@ -14,7 +14,7 @@ from indaco_tosca import ImportResolver, TemplateError
 from indaco_tosca.catalogue import Card, Catalogue, Version, read
 from indaco_tosca.catalogue_check import checked
 
-from .catalogue_sources import Snapshot, Source
+from .sources import Snapshot, Source
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -8,11 +8,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from indaco_common.errors import Forbidden
 from indaco_common.web import describe, json_response, read_query
+from indaco_gateway.catalogue.served import ServiceCatalogue, State
+from indaco_gateway.identity.access import Access, group_of
 from indaco_tosca.catalogue import Card, Version
 from indaco_tosca.forms import form
-
-from .access import Access, group_of
-from .catalogue import ServiceCatalogue, State
 
 SHOWN = 200  # problems
 KNOWN = {"If-None-Match": "Versions that the caller has: 304 for one of them."}

@@ -27,12 +27,12 @@ from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository
 from indaco_common.telemetry import traceparent
 from indaco_common.web import base_url, excerpt, request_id
+from indaco_gateway.model.operation import Operation
+from indaco_gateway.settings import GatewaySettings
 
 from . import trust
 from .limits import Limits
-from .model.operation import Operation
 from .policy import Decision, Facts, Policy, Right, Roles
-from .settings import GatewaySettings
 
 __all__ = ["Access", "Right", "context", "group_of", "owner_of"]
 

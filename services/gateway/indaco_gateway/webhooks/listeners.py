@@ -18,9 +18,8 @@ from indaco_common.contracts.values import Owner
 from indaco_common.errors import Unavailable
 from indaco_common.hints import Hints
 from indaco_common.store import Query, Repository
-
-from .model.operation import Operation, Step
-from .model.subscription import Claims, Subscription, SubscriptionState, Terms, type_of
+from indaco_gateway.model.operation import Operation, Step
+from indaco_gateway.model.subscription import Claims, Subscription, SubscriptionState, Terms, type_of
 
 POLL_S = 1.0
 PAGE = 100

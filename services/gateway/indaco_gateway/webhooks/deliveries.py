@@ -21,15 +21,15 @@ from indaco_common.handling import on_due
 from indaco_common.ids import user_id, uuid7
 from indaco_common.metrics import BUCKETS
 from indaco_common.store import Repository
+from indaco_gateway.indigo import render
+from indaco_gateway.model.delivery import Delivery, Result
+from indaco_gateway.model.operation import Operation, Step
+from indaco_gateway.model.subscription import PING, Callback, Subscription, SubscriptionState
+from indaco_gateway.races import rerun
 
 from . import cloudevents
-from .indigo import render
 from .listeners import Listeners
-from .model.delivery import Delivery, Result
-from .model.operation import Operation, Step
-from .model.subscription import PING, Callback, Subscription, SubscriptionState
 from .outbound import Outbound, Post
-from .races import rerun
 from .signing import CALLBACK, Signer, WebhookSecrets, headers
 
 BATCH_S = 15.0  # no delivery of a batch begins later; with one more it is shorter than a claim

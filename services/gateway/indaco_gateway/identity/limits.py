@@ -10,8 +10,7 @@ from indaco_common.errors import TooManyRequests, Unauthenticated
 from indaco_common.web import answer_headers, description_of
 from indaco_common.web.describe import limit_of
 from indaco_common.web.ratelimit import Buckets, Guesses, Rate, client_address
-
-from .settings import GatewaySettings
+from indaco_gateway.settings import GatewaySettings
 
 CLASSES = ("read", "write", "plan", "events")
 

@@ -5,9 +5,9 @@ from datetime import datetime
 import pydantic
 import pydantic_core
 
-from .api import shown
-from .model.delivery import Delivery
-from .model.operation import Operation, Step
+from indaco_gateway.api import shown
+from indaco_gateway.model.delivery import Delivery
+from indaco_gateway.model.operation import Operation, Step
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 SOURCE = "/indaco/gateway"

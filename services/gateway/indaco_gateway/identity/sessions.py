@@ -20,12 +20,12 @@ from indaco_common.envelope import Context
 from indaco_common.errors import AlreadyHandled, Conflict, Forbidden, NotFound
 from indaco_common.handling import on_due
 from indaco_common.store import Query, Repository
+from indaco_gateway.model.login import SpentLogin
+from indaco_gateway.model.session import Session, session_id, tokens_path
+from indaco_gateway.races import rerun
+from indaco_gateway.settings import GatewaySettings
 
 from .access import Access
-from .model.login import SpentLogin
-from .model.session import Session, session_id, tokens_path
-from .races import rerun
-from .settings import GatewaySettings
 
 CSRF_HEADER = "X-Indaco-CSRF"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -14,12 +14,12 @@ from indaco_common.envelope import Context
 from indaco_common.errors import AlreadyHandled, IndacoError, NotFound
 from indaco_common.hints import Hints
 from indaco_common.store import Repository
+from indaco_gateway.model.delivery import Delivery
+from indaco_gateway.model.operation import Operation, Step
+from indaco_gateway.model.subscription import Callback, Subscription, is_called_back, news, type_of
+from indaco_gateway.races import rerun
 
 from .listeners import Listeners
-from .model.delivery import Delivery
-from .model.operation import Operation, Step
-from .model.subscription import Callback, Subscription, is_called_back, news, type_of
-from .races import rerun
 
 MAX_PENDING = 10_000  # steps of users that are not announced yet; beyond that the next event announces them
 

@@ -11,10 +11,9 @@ from indaco_common.auth import Principal
 from indaco_common.clock import Clock
 from indaco_common.errors import NotFound, Unavailable
 from indaco_common.web import describe
-
-from .access import Access, Right
-from .live import Listener, Live
-from .policy import Decision
+from indaco_gateway.identity.access import Access, Right
+from indaco_gateway.identity.policy import Decision
+from indaco_gateway.live import Listener, Live
 
 BEAT_S = 15.0  # between comments that keep proxies from closing the connection
 RETRY_MS = 2000  # after which a browser that lost the connection comes back

@@ -2,11 +2,10 @@
 
 from indaco_common.auth import Principal
 from indaco_common.contracts.values import Owner
-
-from .access import Access, Right
-from .model.operation import Operation
-from .model.subscription import Claims
-from .policy import Decision
+from indaco_gateway.identity.access import Access, Right
+from indaco_gateway.identity.policy import Decision
+from indaco_gateway.model.operation import Operation
+from indaco_gateway.model.subscription import Claims
 
 
 class ClaimedReaders:

@@ -6,20 +6,19 @@ from aiohttp import web
 
 from indaco_common.service import Infra
 from indaco_common.store import Repository
-
-from .access import Access
-from .announcing import Announcements
-from .api.callbacks import Callbacks
-from .api.subscriptions import Subscriptions
-from .deliveries import Delivering, DeliveryMetrics
-from .destinations import Destinations
-from .listeners import Listeners
-from .model.operation import Operation
-from .model.subscription import Callback, Subscription
-from .outbound import Outbound
-from .reading import ClaimedReaders
-from .settings import GatewaySettings
-from .signing import WebhookSecrets
+from indaco_gateway.api.callbacks import Callbacks
+from indaco_gateway.api.subscriptions import Subscriptions
+from indaco_gateway.identity.access import Access
+from indaco_gateway.model.operation import Operation
+from indaco_gateway.model.subscription import Callback, Subscription
+from indaco_gateway.settings import GatewaySettings
+from indaco_gateway.webhooks.announcing import Announcements
+from indaco_gateway.webhooks.deliveries import Delivering, DeliveryMetrics
+from indaco_gateway.webhooks.destinations import Destinations
+from indaco_gateway.webhooks.listeners import Listeners
+from indaco_gateway.webhooks.outbound import Outbound
+from indaco_gateway.webhooks.reading import ClaimedReaders
+from indaco_gateway.webhooks.signing import WebhookSecrets
 
 
 class Webhooks:

@@ -16,9 +16,9 @@ from yarl import URL
 
 from indaco_common.clock import Clock
 from indaco_common.web import excerpt
+from indaco_gateway.model.delivery import MAX_ANSWER, Result
 
 from .destinations import Destinations, scoped
-from .model.delivery import MAX_ANSWER, Result
 
 TIMEOUT_S = 10.0  # for one try, with resolving and connecting
 MAX_READ = 4096  # bytes of an answer

@@ -14,11 +14,10 @@ from indaco_common.secrets.port import Secrets
 from indaco_common.sshkeys import parse_public_key
 from indaco_common.store import Repository
 from indaco_common.web import describe, excerpt, json_response, read_json
-
-from .access import Access, context, owner_of
-from .model.conflicts import WrongState
-from .model.keyring import KeyRing, PublicKey
-from .races import rerun
+from indaco_gateway.identity.access import Access, context, owner_of
+from indaco_gateway.model.conflicts import WrongState
+from indaco_gateway.model.keyring import KeyRing, PublicKey
+from indaco_gateway.races import rerun
 
 
 class NewKey(pydantic.BaseModel):

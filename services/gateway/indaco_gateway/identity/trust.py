@@ -14,9 +14,9 @@ from indaco_common.auth import Client, FetchFailed, TrustedIssuer, TrustTable
 from indaco_common.auth.authenticator import secret_from_file
 from indaco_common.errors import FieldError, Forbidden, Invalid
 from indaco_common.secrets.port import Secrets
+from indaco_gateway.settings import GatewaySettings
 
 from .policy import Policy, RoleRule
-from .settings import GatewaySettings
 
 MAX_BYTES = 1024 * 1024
 SHOWN = 5  # faults that the sentence tells; the error's fields have all

@@ -13,13 +13,13 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from indaco_common.errors import Invalid, Unavailable
 from indaco_tosca.catalogue import MAX_FILE_BYTES, check_sizes, is_part
 
-from .catalogue_git import GitRepository
+from .git import GitRepository
 
 TRIES = 4  # of reading a folder that changes meanwhile
 PAUSE_S = 0.1
 DEPTH = 3  # folders of cards, of versions, files
 GIT, NONE = "git+", "none"
-SHIPPED = (Path(__file__).with_name("cards"), Path(__file__).resolve().parents[3] / "catalogue")  # installed, or not
+SHIPPED = (Path(__file__).parents[1] / "cards", Path(__file__).resolve().parents[4] / "catalogue")  # installed, or not
 SCHEMES = ("https", "http", "ssh", "file")
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}|")

@@ -3,15 +3,14 @@
 from aiohttp import web
 
 from indaco_common.service import Infra
-
-from .access import Access
-from .api.agreements import AgreementsApi
-from .api.providers import ProvidersApi
-from .api.usage import UsageApi
-from .handlers import Federation, Usage
-from .model.agreement_view import AgreementView
-from .model.provider_view import ProviderView
-from .model.usage_view import UsageView
+from indaco_gateway.api.agreements import AgreementsApi
+from indaco_gateway.api.providers import ProvidersApi
+from indaco_gateway.api.usage import UsageApi
+from indaco_gateway.handlers import Federation, Usage
+from indaco_gateway.identity.access import Access
+from indaco_gateway.model.agreement_view import AgreementView
+from indaco_gateway.model.provider_view import ProviderView
+from indaco_gateway.model.usage_view import UsageView
 
 
 class FederationViews:

@@ -1,0 +1,1 @@
+"""Parts of the gateway that are put together before the whole is."""

@@ -1,0 +1,1 @@
+"""What happens, told to programs outside: callbacks and subscriptions."""
