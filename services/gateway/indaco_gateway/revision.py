@@ -92,7 +92,7 @@ class Revisions:
         """Accept *body* for the deployment *id*; return it as it is then.
 
         Raises: WrongState, Locked; Invalid, with every problem of the template; UpdateRefused, with every change, for what is not
-        offered; Forbidden, for secret inputs of somebody else; PayloadTooLarge; Unavailable. Nothing is done of what is refused.
+        offered; Forbidden, for secret inputs and the callback of somebody else; PayloadTooLarge; Unavailable. Nothing is done of what is refused.
         """
         if body.callback is not None and self._destinations is not None:
             self._destinations.check(body.callback, "/callback")
@@ -100,6 +100,9 @@ class Revisions:
         async def once() -> Operation:
             seen = await self._operations.get(id)
             updating.require_updatable(seen)
+            if body.callback not in (None, seen.callback) and seen.owner != owner_of(principal):
+                # It would be told for as long as the deployment is there, signed with the owner's secret, whatever is unshared.
+                raise Forbidden("Only the owner of the deployment can set its callback")
             revised = await self._prepare(seen, body, principal)
             if revised is None and body.callback in (None, seen.callback):
                 return seen
@@ -118,11 +121,15 @@ class Revisions:
         """Return what is to be saved; None if nothing changes in what runs well."""
         old = await self._running(op)
         text = old.template if body.template is None else self._catalogue.resolve(body.template, op.group.path)
+        is_owner = op.owner == owner_of(principal)
+        if op.secret_inputs and not is_owner and text != old.template:
+            # Whether a value fits another template's constraints says what the value is, a guess at a time.
+            raise Forbidden("Only the owner can replace the template of a deployment that has secret inputs")
         fresh = None if text == old.template else self._imports.closure()
         resolve = self._pinned(op) if text == old.template else fresh
         plan = await plan_of(text, body.parameters, resolve, kept={**old.inputs, **old.held})
         secrets = plan.secret_inputs | set(op.secret_inputs)
-        if op.owner != owner_of(principal) and not secrets.isdisjoint(body.parameters):
+        if not is_owner and not secrets.isdisjoint(body.parameters):
             raise Forbidden("Only the owner of the deployment can send its secret inputs")
         change = updating.judged(op, old.plan, plan, old.inputs)
         inputs = _merged(old.inputs, body.parameters, plan)

@@ -66,6 +66,7 @@ def position_of(cursor: str, length: int) -> tuple[str, ...]:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         found = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text that a store could compare
     except (ValueError, binascii.Error, RecursionError):
         found = None
     if not isinstance(found, list) or len(found) != length or not all(isinstance(part, str) for part in found):

@@ -6,11 +6,12 @@ from typing import Annotated
 import pydantic
 from aiohttp import web
 
-from indaco_common.errors import Unavailable
+from indaco_common.errors import NotFound, Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
 from indaco_common.web import describe, json_response, read_query
 from indaco_gateway.identity.access import Access, Right
+from indaco_gateway.identity.policy import Decision
 from indaco_gateway.live import Listener, Live
 from indaco_gateway.model.operation import TIMELINE_LENGTH, Operation
 from indaco_gateway.model.resources import resources
@@ -56,11 +57,13 @@ class DeploymentParts:
 
         The last 500 steps are kept: if the first that comes is not ``after`` + 1, older ones were dropped.
         """
-        operation, _ = await self._access.operation(request, Right.READ)
+        operation, principal = await self._access.operation(request, Right.READ)
         asked = read_query(request, TimelineQuery)
         if asked.wait and operation.steps <= asked.after and not operation.deleted:
             with self._live.listening(operation.id, asked.after, lambda: _is_gone(request)) as listener:
                 operation = await self._news(listener, asked)
+            if self._access.decide(principal, operation, Right.READ) is not Decision.ALLOWED:  # no longer shared
+                raise NotFound(f"The deployment <{operation.id}> doesn't exist")
         behind = [step for step in operation.timeline if step.number > asked.after]
         page, more = behind[: asked.limit], len(behind) > asked.limit
         following = next_link(request, self._access.base(request), after=page[-1].number) if more else None

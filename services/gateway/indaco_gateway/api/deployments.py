@@ -17,7 +17,7 @@ from indaco_common.store import Repository
 from indaco_common.web import describe, excerpt, read_json, read_query
 from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.labels import Change, LockReason, Name, Share, TagKey, Tags, TagValue
-from indaco_gateway.model.operation import Operation
+from indaco_gateway.model.operation import Facts, Operation
 from indaco_gateway.races import rerun
 from indaco_gateway.submission import Minutes, Submission, Submissions, is_callback
 
@@ -170,7 +170,7 @@ class Deployments:
 
     @describe("Show a deployment", tag="deployments", answers={200: shown.Deployment, 304: None}, errors=READING)
     async def show(self, request: web.Request) -> web.Response:
-        operation, _ = await self._access.operation(request, Right.READ)
+        operation, _ = await self._access.facts(request, Right.READ)
         return _shown(request, operation)
 
     @describe(
@@ -285,6 +285,6 @@ def _group(request: web.Request) -> str:
 
 
 def _shown(
-    request: web.Request, operation: Operation, *, status: int = 200, headers: dict[str, str] | None = None
+    request: web.Request, operation: Facts, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
     return answer(request, shown.deployment(operation), version=operation.version, status=status, headers=headers)

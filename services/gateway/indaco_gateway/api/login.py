@@ -167,10 +167,10 @@ class LoginApi:
         attempt.check(state, self._clock.now())
         issuer, client = self._issuer(attempt.issuer)
         await self._check_issuer(issuer, answer.get("iss"))
+        if "error" in answer:  # which gives nothing: noting it would let anybody fill the store
+            return self._refused(place, name, attempt, answer["error"])
         if not await self._sessions.spend(SpentLogin(id=digest_of(state), due_at=attempt.expires_at)):
             raise not_begun()
-        if "error" in answer:
-            return self._refused(place, name, attempt, answer["error"])
         granted = await self._redeem(issuer, client, place, attempt, answer.get("code", ""))
         principal = await self._proved(issuer, client, attempt, granted)
         await self._sessions.replace(request)

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime
 
 from indaco_common.contracts.values import Group, Owner, Place, Ranked, Reason
 from indaco_gateway.model.labels import Share
-from indaco_gateway.model.operation import Attempt, Operation, Status, Step, Task
+from indaco_gateway.model.operation import Attempt, Facts, Status, Step, Task
 from indaco_gateway.model.resources import Resource
 
 
@@ -85,7 +85,7 @@ class ResourceList(pydantic.BaseModel):
 
 
 class Listed(pydantic.BaseModel):
-    """What a list reads of each deployment: as in :class:`Operation`, without timeline, attempts and reasons, which may be large."""
+    """What a list reads of each deployment: as in :class:`Facts`, without attempts and reasons, which may be large."""
 
     id: str
     name: str = ""
@@ -106,11 +106,11 @@ class Listed(pydantic.BaseModel):
         return self.place.provider if self.place else None
 
 
-def summary(op: Operation | Listed) -> DeploymentSummary:
+def summary(op: Facts | Listed) -> DeploymentSummary:
     return DeploymentSummary(**_summary(op))
 
 
-def deployment(op: Operation) -> Deployment:
+def deployment(op: Facts) -> Deployment:
     return Deployment(
         **_summary(op), attempts=op.attempts, ranked=op.ranked, refused=op.refused, warnings=op.warnings,
         secret_inputs=op.secret_inputs, secret_outputs=op.secret_outputs,
@@ -124,7 +124,7 @@ def resource(machine: Resource) -> ResourceShown:
     )  # fmt: skip
 
 
-def _summary(op: Operation | Listed) -> dict[str, Any]:
+def _summary(op: Facts | Listed) -> dict[str, Any]:
     return {
         "id": op.id, "name": op.name, "tags": op.tags, "status": op.status, "status_reason": op.reason, "task": op.task,
         "owner": op.owner, "group": op.group.path, "provider": op.provider, "region": op.place.region if op.place else None,

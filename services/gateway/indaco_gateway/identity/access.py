@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
@@ -27,15 +28,16 @@ from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository
 from indaco_common.telemetry import traceparent
 from indaco_common.web import base_url, excerpt, request_id
-from indaco_gateway.model.operation import Operation
+from indaco_gateway.model.operation import Facts, Operation
 from indaco_gateway.settings import GatewaySettings
 
 from . import trust
 from .limits import Limits
-from .policy import Decision, Facts, Policy, Right, Roles
+from .policy import Decision, Ownership, Policy, Right, Roles
 
 __all__ = ["Access", "Right", "context", "group_of", "owner_of"]
 
+F = TypeVar("F", bound=Facts)
 _TOKEN = web.RequestKey("token", str)
 WRITING_CAPABILITIES = frozenset({"compute.create", "compute.modify", "compute.cancel"})
 
@@ -199,15 +201,22 @@ class Access:
 
     async def operation(self, request: web.Request, right: Right) -> tuple[Operation, Principal]:
         """Return the operation in the path, and who asks for it. Raises: Unauthenticated, NotFound, Forbidden."""
+        return await self._seen(request, right, Operation)
+
+    async def facts(self, request: web.Request, right: Right) -> tuple[Facts, Principal]:
+        """As :meth:`operation`, without the timeline."""
+        return await self._seen(request, right, Facts)
+
+    async def _seen(self, request: web.Request, right: Right, part: type[F]) -> tuple[F, Principal]:
         principal = await (self.writer(request) if right is Right.CHANGE else self.caller(request))
         id = request.match_info["id"]
         try:
-            operation = await self._operations.get(id)
+            found = await self._operations.get_part(id, part)
         except NotFound:
             raise _absent(id) from None
-        if operation.created_at is None:
+        if found.created_at is None:
             raise _absent(id)
-        decision = self.decide(principal, operation, right)
+        decision = self.decide(principal, found, right)
         if decision is Decision.UNSEEN:
             raise _absent(id)
         if decision is Decision.REFUSED:
@@ -216,14 +225,14 @@ class Access:
                 if right is Right.OWN
                 else "The deployment is yours to see and not to change"
             )
-        return operation, principal
+        return found, principal
 
-    def decide(self, principal: Principal, operation: Operation, right: Right) -> Decision:
+    def decide(self, principal: Principal, operation: Facts, right: Right) -> Decision:
         """Decide what the caller may do with the operation, be it with a token that may write."""
-        facts = Facts(
+        ownership = Ownership(
             (operation.owner.issuer, operation.owner.subject), (operation.group.issuer, operation.group.path), operation.shares
         )  # fmt: skip
-        return self._policy.decide(principal, facts, right)
+        return self._policy.decide(principal, ownership, right)
 
 
 def _absent(id: str) -> NotFound:

@@ -95,7 +95,7 @@ class RoleRule(pydantic.BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Ownership:
     """What a decision about a deployment takes: whose it is, its group, and with which groups of its owner's issuer it is shared."""
 
     owner: tuple[str, str]  # issuer, subject
@@ -166,7 +166,7 @@ class Policy:
                 (operated if rule.role == "operator" else audited).add(reach)
         return Roles(principal.issuer, frozenset(operated), frozenset(audited), frozenset(administered))
 
-    def decide(self, principal: Principal, facts: Facts, right: Right) -> Decision:
+    def decide(self, principal: Principal, facts: Ownership, right: Right) -> Decision:
         """Decide by who the caller is; whether its token may write is another matter."""
         if (principal.issuer, principal.subject) == facts.owner:
             return Decision.ALLOWED
@@ -180,7 +180,7 @@ class Policy:
         return Decision.REFUSED
 
 
-def _shared(principal: Principal, facts: Facts) -> frozenset[str]:
+def _shared(principal: Principal, facts: Ownership) -> frozenset[str]:
     """Return what the caller's groups may: a group of another issuer is another group, whatever it is called."""
     if principal.issuer != facts.owner[0]:
         return frozenset()

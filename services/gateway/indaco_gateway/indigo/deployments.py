@@ -7,7 +7,7 @@ from indaco_common.errors import Invalid
 from indaco_common.store import Repository
 from indaco_common.web import describe, excerpt, json_response, read_json
 from indaco_gateway.identity.access import Access, Right, context
-from indaco_gateway.model.operation import Operation, Status
+from indaco_gateway.model.operation import Facts, Operation, Status
 from indaco_gateway.races import rerun
 from indaco_gateway.revision import Revision, Revisions
 from indaco_gateway.submission import Submission, Submissions
@@ -71,7 +71,7 @@ class Deployments:
         principal, base = await self._access.caller(request), self._access.base(request)
         filters, paging = filters_of(request), Paging.of(request)
         query = query_of(filters, paging, principal, is_admin=self._access.reads_all(principal))
-        found, total = await self._operations.find(query)
+        found, total = await self._operations.find_parts(query, Facts)
         content = [render.deployment(operation, base) for operation in found]
         return json_response(
             render.page(content, url=f"{base}/deployments", filters=filters, paging=paging, total=total)
@@ -82,7 +82,7 @@ class Deployments:
         headers={"If-None-Match": "An ETag that is known: 304 if it still holds"},
     )  # fmt: skip
     async def show(self, request: web.Request) -> web.Response:
-        operation, _ = await self._access.operation(request, Right.READ)
+        operation, _ = await self._access.facts(request, Right.READ)
         headers = {"ETag": _etag(operation)}
         if _is_known(request, operation):
             return web.Response(status=304, headers=headers)
@@ -137,11 +137,11 @@ class Deployments:
         return web.Response(status=204)
 
 
-def _etag(operation: Operation) -> str:
+def _etag(operation: Facts) -> str:
     return f'"{operation.version}"'
 
 
-def _is_known(request: web.Request, operation: Operation) -> bool:
+def _is_known(request: web.Request, operation: Facts) -> bool:
     """Has the caller this version already (If-None-Match, RFC 9110 §13.1.2: a list, weakly compared)?"""
     tags = (tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(","))
     return any(tag in ("*", _etag(operation)) for tag in tags)

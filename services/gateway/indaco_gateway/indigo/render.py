@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from indaco_gateway.model.operation import Operation
+from indaco_gateway.model.operation import Facts
 from indaco_gateway.model.resources import Resource
 
 from .listing import Paging
@@ -19,7 +19,7 @@ def date(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="minutes")[:-6] + "+0000" if at else None
 
 
-def deployment(op: Operation, base: str | None) -> dict[str, Any]:
+def deployment(op: Facts, base: str | None) -> dict[str, Any]:
     """Return a deployment; *base* None leaves the links empty, as in callbacks."""
     body: dict[str, Any] = {
         "uuid": op.id,
@@ -50,7 +50,7 @@ def deployment(op: Operation, base: str | None) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _endpoint(op: Operation) -> dict[str, Any]:
+def _endpoint(op: Facts) -> dict[str, Any]:
     if op.place is None:
         return {}
     kind = IAAS_TYPES.get(op.place.kind, op.place.kind.upper())
@@ -60,7 +60,7 @@ def _endpoint(op: Operation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _links(op: Operation, base: str | None) -> list[dict[str, str]]:
+def _links(op: Facts, base: str | None) -> list[dict[str, str]]:
     if base is None:
         return []
     self = f"{base}/deployments/{op.id}"
@@ -71,7 +71,7 @@ def _links(op: Operation, base: str | None) -> list[dict[str, str]]:
     ]
 
 
-def resource(op: Operation, machine: Resource, base: str) -> dict[str, Any]:
+def resource(op: Facts, machine: Resource, base: str) -> dict[str, Any]:
     url = f"{base}/deployments/{op.id}"
     body = {
         "uuid": machine.uuid,

@@ -105,8 +105,8 @@ class Step(pydantic.BaseModel):
     event: str = ""
 
 
-class Operation(Aggregate):
-    """A deployment.
+class Facts(Aggregate):
+    """What is known of a deployment, without its timeline: whoever shows it need not read that.
 
     Until ``created_at`` is set it is a mere claim on an id, which nobody sees. What events say is kept as facts that do not depend
     on the order in which they are heard; ``status``, ``task`` and ``reason`` follow from them (:mod:`.views`).
@@ -163,9 +163,7 @@ class Operation(Aggregate):
     deleted: bool = False
     debris: tuple[str, ...] = ()
     seen: dict[str, str] = pydantic.Field(default_factory=dict)  # what is replaced by what is newer → its sequence
-
-    timeline: list[Step] = pydantic.Field(default_factory=list)
-    steps: int = 0
+    steps: int = 0  # of the timeline, those that it has dropped too
 
     @property
     def provider(self) -> str | None:
@@ -188,6 +186,12 @@ class Operation(Aggregate):
     @property
     def audience(self) -> str:
         return lines(sorted(self.shares))
+
+
+class Operation(Facts):
+    """A deployment."""
+
+    timeline: list[Step] = pydantic.Field(default_factory=list)
 
     def claim(self, fingerprint: str) -> None:
         """Keep the id for one request, before anything is done for it. Raises: KeyReused; Conflict, if it was accepted meanwhile."""

@@ -134,7 +134,7 @@ class Outbound:
             return float(text[:9])
         try:
             at = email.utils.parsedate_to_datetime(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last for a time zone beyond all bounds
             return None
         return max(0.0, (_aware(at) - self._clock.now()).total_seconds())
 
