@@ -39,7 +39,8 @@ def rows(model: type[BaseSettings]) -> list[str]:
     found = []
     for name, field in model.model_fields.items():
         meaning = " ".join((field.description or "").split()).replace("``", "`").replace("|", "\\|")
-        default = "" if field.default in (None, "") else f"`{field.default}`"
+        value = field.get_default(call_default_factory=True)
+        default = "" if value is None or not str(value) else f"`{value}`"
         found.append(f"| `{prefix}{name.upper()}` | {default} | {meaning} |")
     return found
 

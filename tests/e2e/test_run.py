@@ -117,7 +117,7 @@ async def test_one_command_brings_all_that_a_person_needs_and_data_outlive_it(sh
     process = shell.run("--data", "kept")
     printed = await shell.printed(process)
     assert f"http://127.0.0.1:{shell.ports['gateway']}" in printed
-    assert "indaco login" in printed
+    assert f"indaco login --url http://127.0.0.1:{shell.ports['gateway']}" in printed
     await signed_in(shell, printed, "ada")
     code, said = await shell.indaco("deployment", "create", str(TEMPLATE), "--group", "cms", "--wait", "-o", "json")
     assert code == 0, said

@@ -83,7 +83,8 @@ class Runner:
             **options,
         )
         self._web = web.AppRunner(
-            app, access_log=None, shutdown_timeout=5.0, handle_signals=False, max_line_size=MAX_LINE, max_field_size=MAX_LINE
+            app, access_log=None, shutdown_timeout=5.0, handle_signals=False, max_line_size=MAX_LINE, max_field_size=MAX_LINE,
+            auto_decompress=False,  # else it unpacks also what no handler reads, at a GiB for each MiB that anybody sends
         )  # fmt: skip
         await self._web.setup()
         await web.TCPSite(self._web, infra.settings.host, self._port, reuse_port=False).start()

@@ -60,7 +60,7 @@ def build(infra: Infra, settings: GatewaySettings) -> Service:
     allowed = webhooks.destinations
     submissions = Submissions(operations, keyrings, infra.store, infra.vault, infra.clock, imports, catalogue, allowed)
     revisions = Revisions(operations, infra.store, infra.vault, infra.clock, imports, catalogue, allowed)
-    live = Live(operations, infra.hints, settings.max_listeners)
+    live = Live(operations, infra.hints, settings.max_listeners, settings.max_user_listeners)
     asked = infra.repository(Inquiry)
     inquiries = Inquiries(asked, infra.hints, infra.clock, imports, catalogue)
     federation = FederationViews(infra, access)

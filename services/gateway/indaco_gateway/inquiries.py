@@ -5,12 +5,14 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pydantic_core
+
 import indaco_tosca
 from indaco_common.auth import Principal
 from indaco_common.clock import Clock
 from indaco_common.contracts import gateway, sla
 from indaco_common.envelope import Context
-from indaco_common.errors import NotFound
+from indaco_common.errors import NotFound, PayloadTooLarge
 from indaco_common.handling import handles, on_due
 from indaco_common.hints import Hints
 from indaco_common.ids import uuid7
@@ -21,6 +23,7 @@ from .catalogue.served import ServiceCatalogue
 from .identity.access import group_of, owner_of
 from .model.inquiry import LIFE, Inquiry, Planned, PlannedNode, PlannedPort, PlannedSoftware
 from .needs import nodes_of, plan_of, policy_of, warnings_of
+from .submission import MAX_REQUEST_BYTES
 
 POLL_S = 0.5  # for an answer that another gateway process took
 
@@ -69,6 +72,8 @@ class Inquiries:
             inquiry_id=uuid7(), owner=owner_of(principal), group=community, nodes=nodes_of(plan), policy=policy_of(plan),
             expires_at=now + LIFE,
         )  # fmt: skip
+        if (size := len(pydantic_core.to_json(request))) > MAX_REQUEST_BYTES:
+            raise PayloadTooLarge(f"The request takes {size} bytes on its way; at most {MAX_REQUEST_BYTES} are carried")
         inquiry = Inquiry.about(request, described(plan), now)
         await self._inquiries.create(inquiry, ctx)
         return inquiry

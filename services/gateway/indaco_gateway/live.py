@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from indaco_common.errors import TooManyRequests, Unavailable
@@ -95,10 +96,13 @@ class Listener:
 class Live:
     """All channels. A hint tells of this process's own saves at once; the poll, of what others saved, asks for all in one go."""
 
-    def __init__(self, operations: Repository[Operation], hints: Hints, max_listeners: int) -> None:
-        self._operations, self._most = operations, max_listeners
+    def __init__(
+        self, operations: Repository[Operation], hints: Hints, max_listeners: int, max_of_user: int | None = None
+    ) -> None:
+        """*max_of_user*: of one user; None: as many as of all."""
+        self._operations, self._most, self._most_of_user = operations, max_listeners, max_of_user or max_listeners
         self._channels: dict[str, Channel] = {}
-        self._count = 0
+        self._by_user: Counter[Hashable] = Counter()
         self.is_closing = False
         hints.on_change(Operation, self._changed)
 
@@ -116,20 +120,26 @@ class Live:
                 channel.changed()
 
     @contextlib.contextmanager
-    def listening(self, id: str, told: int, is_gone: Callable[[], bool]) -> Iterator[Listener]:
-        """Listen to a deployment from behind the step *told*. Raises: TooManyRequests."""
-        if self._count >= self._most:
+    def listening(self, id: str, told: int, is_gone: Callable[[], bool], user: Hashable = None) -> Iterator[Listener]:
+        """Listen to a deployment from behind the step *told*. Raises: TooManyRequests, also if *user* alone has too many."""
+        if self._by_user.total() >= self._most:
             raise TooManyRequests(
                 f"There are {self._most} listeners already; come back later", retry_after_s=FULL_RETRY_S
+            )
+        if self._by_user[user] >= self._most_of_user:
+            raise TooManyRequests(
+                f"You have {self._most_of_user} listeners already; close one first", retry_after_s=FULL_RETRY_S
             )
         channel = self._channels.setdefault(id, Channel(id, self._operations))
         listener = Listener(channel, told, is_gone)
         channel.listeners.append(listener)
-        self._count += 1
+        self._by_user[user] += 1
         try:
             yield listener
         finally:
-            self._count -= 1
+            self._by_user[user] -= 1
+            if not self._by_user[user]:
+                del self._by_user[user]
             channel.listeners.remove(listener)
             if not channel.listeners:
                 del self._channels[id]

@@ -33,6 +33,8 @@ class GatewaySettings(ServiceSettings):
     """One of these scopes is needed to create and delete; empty: none (INDIGO: ``offline_access`` or ``fts:submit-transfer``)."""
     max_listeners: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 2000
     """Event streams, and requests that wait for news of a timeline, at once in one process."""
+    max_user_listeners: Annotated[int, pydantic.Field(ge=1, le=100_000)] = 200
+    """The same of one user, so that nobody takes the place of all others."""
     catalogue: str = ""
     """Service catalogue: a folder, or ``git+https://host/path?ref=main&folder=catalogue`` (also ssh, file); empty: ours; ``none``: none."""
     catalogue_refresh_s: Annotated[float, pydantic.Field(ge=1, le=86_400)] = 30
@@ -44,7 +46,7 @@ class GatewaySettings(ServiceSettings):
     rate_write: RateText = "1200/60"
     """The same for requests that change something."""
     rate_plan: RateText = "120/60"
-    """The same for plans (dry runs)."""
+    """The same for plans (dry runs) and for questions about usage."""
     rate_events: RateText = "1200/60"
     """The same for event streams, when they are opened."""
     rate_guesses: RateText = "120/60"

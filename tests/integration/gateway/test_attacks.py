@@ -1,5 +1,6 @@
 """Attacks that go past the token (26 to 30 of the catalogue of attacks; the others are in tests/unit/common/test_auth_attacks.py)."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 
@@ -142,3 +143,23 @@ async def test_no_token_is_in_an_answer_or_a_log_good_or_bad(world: World, logge
     told = "".join(logged)
     assert signature[:20] not in told
     assert body[:40] not in told
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /v1/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\x01",
+        "GET /v1/me HTTP/1.1\r\nHost: h\r\nAuthorization : Bearer {token}",
+        "GET /v1/me HTTP/1.1\r\nHost: h\r\nCookie: indaco-session={token}\x00",
+        "GET /v1/me?access_token={token} HTTP/9.1\r\nHost: h",
+    ],
+)
+async def test_no_token_of_a_request_that_is_no_http_is_in_a_log(
+    world: World, logged: list[str], caplog: pytest.LogCaptureFixture, head: str
+) -> None:
+    token = world.issuer.token()
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.runner.port)
+    writer.write(head.format(token=token).encode() + b"\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert token not in caplog.text + "".join(logged)

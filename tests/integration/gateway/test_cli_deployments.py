@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from indaco_common.contracts import gateway, orchestrator, vault
+from indaco_common.ids import DeploymentId
 from indaco_common.secrets.embedded import EmbeddedVault
 
 from .conftest import Indaco, spoken
-from .world import VM, World, node, running_event
+from .world import PLACE, VM, World, node, running_event
 
 pytestmark = pytest.mark.usefixtures("quiet")
 LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3VK0c3qX8Tt0w5v3F1v8V1s1o5c1qZk2cQG0X4yN5p ada@laptop"
@@ -178,6 +179,7 @@ async def test_ssh_gets_address_account_and_a_key_that_is_gone_afterwards(
     assert words[:2] == ["-p", "2222"]
     assert words[-7:] == ["IdentitiesOnly=yes", "-l", "debian", "--", "192.0.2.7", "ls", "-l"]
     assert f"HostKeyAlias={id}-server-0" in words
+    assert "ConnectTimeout=30" in words  # an address where nobody answers is not waited for without end
     assert (mode, key) == ("600", "the private half")
     (identity,) = [word for word in words if word.endswith("/key")]
     assert identity.startswith(str(tmp_path / "run"))
@@ -187,6 +189,23 @@ async def test_ssh_gets_address_account_and_a_key_that_is_gone_afterwards(
     assert words[:2] == ["-p", "22"]
     assert words[-7:] == ["-i", str(program), "-o", "IdentitiesOnly=yes", "-l", "root", "--", "192.0.2.7"][1:]
     assert (await indaco("ssh", "server", "--print")).stdout == "ssh://debian@192.0.2.7:2222\n"
+
+
+async def test_ssh_says_that_a_machine_is_simulated(
+    world: World, environment: dict[str, str | None], tmp_path: Path
+) -> None:
+    id = await made(world, "server")
+    there = PLACE.model_copy(update={"simulated": True})
+    await world.say(
+        orchestrator.AttemptStarted(deployment_id=DeploymentId(id), attempt=1, place=there),
+        orchestrator.NodeStarted(**{**node(id), "public_address": "192.0.2.7", "place": there}), running_event(id),
+    )  # fmt: skip
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\nexit 7\n")
+    program.chmod(0o755)
+    process = await spoken("ssh", "server", environment=environment | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    _, said = await process.communicate()
+    assert (process.returncode, said.decode()) == (7, "the machine is simulated: nobody may answer there\n")
 
 
 async def ended(environment: dict[str, str | None], *arguments: str) -> int | None:

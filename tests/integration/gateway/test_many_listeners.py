@@ -94,7 +94,9 @@ def cleaned(id: str, attempt: int) -> orchestrator.AttemptCleaned:
 @pytest.fixture
 async def world(tmp_path: Path, openbao: EmbeddedVault, issuer: Issuer) -> AsyncIterator[World]:
     """All listeners are one user here, who comes back more often than one would be let."""
-    async with running(World(tmp_path, openbao, issuer, {"rate_events": "none"})) as world:
+    async with running(
+        World(tmp_path, openbao, issuer, {"rate_events": "none", "max_user_listeners": 2 * MANY})
+    ) as world:
         yield world
 
 
@@ -188,7 +190,7 @@ async def test_who_does_not_read_is_dropped_and_holds_up_nobody(world: World, mo
             await all_have(world, [quick], 1)
 
             async def both_listen() -> bool:
-                return live._count == 2
+                return live._by_user.total() == 2
 
             await world.until(both_listen)
             operations = world.infra.repository(Operation)
@@ -200,7 +202,7 @@ async def test_who_does_not_read_is_dropped_and_holds_up_nobody(world: World, mo
             assert quick.numbers == list(range(1, 3 * TIMELINE_LENGTH + 2))
 
             async def is_alone() -> bool:
-                return live._count == 1
+                return live._by_user.total() == 1
 
             await world.until(is_alone, within_s=5)
     assert MAX_EVENT < max(unsent) <= events.MAX_UNSENT + MAX_EVENT

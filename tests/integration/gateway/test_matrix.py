@@ -99,7 +99,7 @@ TABLE: dict[str, tuple[str, Any]] = {
     f"GET {NATIVE}/resources": (READ, None),
     f"GET {NATIVE}/template": (READ, None),
     f"GET {NATIVE}/callback-deliveries": (OWN, None),
-    f"POST {NATIVE}/callback-deliveries/{{delivery}}/retry": (CHANGE, None),
+    f"POST {NATIVE}/callback-deliveries/{{delivery}}/retry": (OWN_WRITE, None),
     "POST /v1/plans": (CALLER, {**CREATE, "group": "{group}"}),
     f"GET {PLAN}": (MINE, None),
     "GET /v1/keys": (CALLER, None),

@@ -357,6 +357,16 @@ async def test_who_waits_for_the_timeline_is_answered_when_something_new_is_ther
     assert all([step["number"] for step in task.result().json["content"]] == [2] for task in waiting)
 
 
+async def test_who_waits_and_may_no_longer_read_hears_no_more(world: World) -> None:
+    id = await made(world)
+    await world.send("PUT", f"/v1/deployments/{id}/shares/cms", json={"access": "read"})
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(world.get(f"/v1/deployments/{id}/timeline?after=2&wait=20", "bob"))
+        await asyncio.sleep(0.3)
+        assert (await world.send("DELETE", f"/v1/deployments/{id}/shares/cms")).status == 200
+    assert is_problem(waiting.result(), 404, "not-found")
+
+
 async def test_who_waits_in_vain_is_answered_after_the_time(world: World) -> None:
     id = await made(world)
     loop = asyncio.get_running_loop()

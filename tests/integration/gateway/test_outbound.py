@@ -231,7 +231,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: P
     ("given", "expected"),
     [
         ("120", 120), ("0", 0), ("99999999999", 999_999_999), ("soon", None), ("-5", None), ("", None),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Fri, 31 Dec 2999 23:59:59 GMT", "later"),
+        ("1 Jan 2020 00:00:00 +9999999999999999", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Fri, 31 Dec 2999 23:59:59 GMT", "later"),
     ],
 )  # fmt: skip
 async def test_retry_after_is_read_as_seconds_or_as_a_date(given: str, expected: object) -> None:

@@ -150,6 +150,16 @@ async def test_what_cannot_be_planned_is_told_and_not_kept(
     assert world.rows() == before
 
 
+async def test_a_plan_that_no_message_could_carry_is_refused(world: World) -> None:
+    ports = ", ".join(f"p{number}: {{source: {number}}}" for number in range(1, 601))
+    kind = "type: tosca.nodes.indigo.Compute, capabilities: {endpoint: {properties: {ports: {" + ports + "}}}}"
+    nodes = "".join(f"    server{number}: {{{kind}}}\n" for number in range(20))
+    text = f"tosca_definitions_version: tosca_simple_yaml_1_3\ntopology_template:\n  node_templates:\n{nodes}"
+    answer = await ask(world, template=text)
+    assert (answer.status, answer.json["code"]) == (413, "payload-too-large"), answer.text
+    assert await asked(world) == []
+
+
 async def test_plans_are_counted(world: World) -> None:
     small = World(world.folder / "small", world.vault, world.issuer, {"rate_plan": "2/60"})
     small.folder.mkdir()

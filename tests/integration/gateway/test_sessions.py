@@ -136,6 +136,20 @@ async def test_a_login_comes_back_once(browser: Browser) -> None:
     assert (await refreshed(browser, (await kept(browser))["refresh_token"])).status == 200
 
 
+async def test_logins_that_somebody_makes_up_leave_nothing_in_the_store(page: World, browser: Browser) -> None:
+    before = page.rows()
+    for refused in ("access_denied", "x"):
+        made_up = Attempt.begin(provider(), "/app", SystemClock().now())
+        browser.use({f"indaco-login-{made_up.state[:8]}": made_up.cookie()})
+        answer = await browser.get(f"/v1/login/callback?error={refused}&state={made_up.state}&iss={provider()}")
+        assert (answer.status, answer.headers["Location"].partition("=")[0]) == (303, "/app?login_error")
+    forever = replace(made_up, expires_at=made_up.expires_at + timedelta(days=3650))
+    browser.use({f"indaco-login-{forever.state[:8]}": forever.cookie()})
+    answer = await browser.get(f"/v1/login/callback?code=x&state={forever.state}&iss={provider()}")
+    assert (answer.status, answer.json["code"]) == (400, "login-failed")
+    assert page.rows() == before
+
+
 async def test_somebody_elses_login_does_not_become_the_victims_session(page: World, browser: Browser) -> None:
     async with Browser(page) as attacker:
         back = await attacker.approve(await attacker.begin(), "bob")

@@ -198,6 +198,19 @@ async def test_secret_inputs_stay_as_they_are_and_can_be_sent_again_by_their_own
     assert SECRET not in other.text + answer.text
 
 
+async def test_nobody_learns_a_secret_by_what_another_template_would_refuse(world: World) -> None:
+    id = await runs(world, COMPOSE, parameters={"service_token": SECRET})
+    await world.send("PUT", f"/v1/deployments/{id}/shares/cms", json={"access": "change"})
+    for user in ("bob", "root"):
+        answer = await put(world, id, user, template=TWO_SERVERS)
+        assert (answer.status, answer.json["message"]) == (
+            403,
+            "Only the owner can replace the template of a deployment that has secret inputs",
+        )
+        assert (await put(world, id, user, template=COMPOSE)).status == 202
+    assert await wishes(world) == []
+
+
 async def test_without_the_vault_nothing_is_compared_and_nothing_done(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,3 +254,16 @@ async def test_one_whose_answer_was_lost_is_told_to_wait_and_then_that_it_is_don
     again = await put(world, id, parameters={"machines": 2})
     assert (again.status, again.json["status"]) == (202, "UPDATE_COMPLETE")
     assert len(await wishes(world)) == 1
+
+
+async def test_a_callback_is_set_by_the_owner_alone(world: World) -> None:
+    """Whom it is shared with would go on being told of it, signed with the owner's secret, once it is shared no more."""
+    id = await runs(world, callback="https://example.org/hook")
+    assert (await world.send("PUT", f"/v1/deployments/{id}/shares/cms", json={"access": "change"})).status == 200
+    for user in ("bob", "root"):
+        answer = await put(world, id, user, parameters={"machines": 2}, callback="https://evil.example.org/")
+        assert (answer.status, answer.message) == (403, "Only the owner of the deployment can set its callback")
+    assert (await world.get(f"/deployments/{id}")).json["callback"] == "https://example.org/hook"
+    assert await wishes(world) == []
+    same = await put(world, id, "bob", parameters={"machines": 2}, callback="https://example.org/hook")
+    assert same.status == 202

@@ -69,6 +69,11 @@ def test_contexts_are_set_used_listed_and_deleted(home: Path) -> None:
     assert [line.split()[0] for line in run("context", "list").stdout.splitlines()[1:]] == ["other.site", "*"]
     assert run("context", "set", "work", "group=").exit_code == 0
     assert config.read().contexts["work"].keys() == {"url", "token_command"}
+    assert (run("context", "use", "default").exit_code, config.read().current) == (
+        0,
+        "default",
+    )  # never in the file, always there
+    assert run("context", "use", "work").exit_code == 0
     (home / "indaco" / "session-work.json").write_text("{}")
     assert run("context", "delete", "work").exit_code == 0
     assert config.read() == Config({"other.site": {"url": "https://other"}})

@@ -126,3 +126,13 @@ async def test_a_place_is_free_again_when_a_listener_goes(operations: Counting) 
     with hub.listening("d-2", 0, lambda: False):
         assert list(hub._channels) == ["d-2"]
     assert not hub._channels
+
+
+async def test_one_user_does_not_take_the_place_of_all_others(operations: Counting) -> None:
+    hub = Live(operations, operations.hints, 3, 2)  # type: ignore[attr-defined]
+    with hub.listening("d-1", 0, lambda: False, "ada"), hub.listening("d-2", 0, lambda: False, "ada"):
+        with pytest.raises(TooManyRequests, match="You have 2"), hub.listening("d-1", 0, lambda: False, "ada"):
+            pass
+        with hub.listening("d-1", 0, lambda: False, "bob"):
+            pass
+    assert not hub._by_user

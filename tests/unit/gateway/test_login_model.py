@@ -56,6 +56,14 @@ def test_a_login_takes_ten_minutes_at_most() -> None:
         begun.check(begun.state, NOW + timedelta(minutes=10))
 
 
+def test_a_login_that_a_browser_made_up_to_end_in_years_is_none() -> None:
+    made_up = replace(attempt(), expires_at=NOW + timedelta(days=3650))
+    with pytest.raises(LoginFailed):
+        made_up.check(made_up.state, NOW)
+    ahead = replace(attempt(), expires_at=NOW + timedelta(minutes=10, seconds=30))  # by a gateway whose clock is ahead
+    ahead.check(ahead.state, NOW)
+
+
 @given(st.text(max_size=100) | st.recursive(st.none() | st.integers() | st.text(max_size=50), lambda inner: st.lists(inner, max_size=5)).map(
     lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
 ))  # fmt: skip

@@ -25,7 +25,9 @@ def test_what_is_no_cursor_is_refused_or_read(text: str) -> None:
         assert len(position_of(text, 2)) == 2
 
 
-@pytest.mark.parametrize("value", [[], ["a"], ["a", 1], ["a", None], {"a": "b"}, "ab", ["a", "b", "c"], [["a"], "b"]])
+@pytest.mark.parametrize(
+    "value", [[], ["a"], ["a", 1], ["a", None], {"a": "b"}, "ab", ["a", "b", "c"], [["a"], "b"], ["\ud800", "b"]]
+)
 def test_a_cursor_of_another_shape_is_refused(value: object) -> None:
     with pytest.raises(Invalid) as refused:
         position_of(base64.urlsafe_b64encode(json.dumps(value).encode()).decode(), 2)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indaco_common.auth import Principal, TrustedIssuer, TrustTable
-from indaco_gateway.identity.policy import Decision, Facts, Policy, Right, RoleRule
+from indaco_gateway.identity.policy import Decision, Ownership, Policy, Right, RoleRule
 
 A, B = "https://a.example", "https://b.example"
 TABLE = TrustTable([
@@ -36,11 +36,11 @@ def caller(*groups: str, issuer: str = A, subject: str = "bob") -> Principal:
     return Principal(issuer, subject, frozenset(groups), frozenset(), "ada", "ada@example.org", until)
 
 
-def facts(group: str = "cms", **shares: str) -> Facts:
-    return Facts(OWNER, (A, group), shares)
+def facts(group: str = "cms", **shares: str) -> Ownership:
+    return Ownership(OWNER, (A, group), shares)
 
 
-def decisions(principal: Principal, about: Facts) -> str:
+def decisions(principal: Principal, about: Ownership) -> str:
     """Return what becomes of reading, owning and changing: y(es), n(o) or - (there is nothing)."""
     signs = {Decision.ALLOWED: "y", Decision.REFUSED: "n", Decision.UNSEEN: "-"}
     return "".join(signs[policy().decide(principal, about, right)] for right in (Right.READ, Right.OWN, Right.CHANGE))
@@ -77,12 +77,12 @@ def decisions(principal: Principal, about: Facts) -> str:
         (caller("readers", issuer=B), facts(readers="change"), "---"),
     ],
 )
-def test_what_becomes_of_a_request(principal: Principal, about: Facts, expected: str) -> None:
+def test_what_becomes_of_a_request(principal: Principal, about: Ownership, expected: str) -> None:
     assert decisions(principal, about) == expected
 
 
 def test_an_operator_is_one_for_its_own_issuers_users_unless_the_rule_says_everywhere() -> None:
-    of_b = Facts((B, "bob"), (B, "cms"))
+    of_b = Ownership((B, "bob"), (B, "cms"))
     assert decisions(caller("ops"), of_b) == "---"
     assert decisions(caller("ops", issuer=B, subject="eve"), of_b) == "yny"
     roles = policy().roles(caller("ops", "audit", issuer=B))

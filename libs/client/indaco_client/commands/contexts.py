@@ -42,7 +42,8 @@ def use(*, name: str) -> None:
     Example: indaco context use infn
     """
     known = settings.read()
-    _existing(known, name)
+    if name != settings.DEFAULT_CONTEXT:  # which is there without being in the file
+        _existing(known, name)
     settings.write(dataclasses.replace(known, current=name))
     click.echo(f"using {name}")
 

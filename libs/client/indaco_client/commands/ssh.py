@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from indaco_client.client import Client
 
 _COMMAND = "indaco.command"
+_CONNECT_S = 30  # the system's own time-out is minutes, or none
 
 
 class _Ssh(click.Command):
@@ -67,6 +68,8 @@ def ssh(
         found = await id_of(client, id)
         where = target(await client.outputs(found), await client.resources(found), node)
         private = "" if identity or is_shown else await _private_key(client, key_name)
+        if not is_shown and (await client.deployment(found)).get("simulated"):
+            click.echo("the machine is simulated: nobody may answer there", err=True)
         return found, where, private
 
     found, where, private = call(look)
@@ -115,6 +118,7 @@ def _run(deployment: str, where: Target, words: list[str], key: str | None) -> i
     known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     options = [
         "-p", str(where.port), "-o", f"UserKnownHostsFile={known}", "-o", f"HostKeyAlias={deployment}-{where.node or where.host}",
+        "-o", f"ConnectTimeout={_CONNECT_S}",
         "-o", "StrictHostKeyChecking=accept-new",  # addresses are used again by other machines: the name here is the deployment's
         *(["-i", key, "-o", "IdentitiesOnly=yes"] if key else []), *(["-l", where.user] if where.user else []),
     ]  # fmt: skip

@@ -84,7 +84,7 @@ class LocalIssuer:
             issuer=self.url, audiences=(AUDIENCE,), users=users, clients=_clients(), device_interval_s=1
         )
         app = issuer.create_app(config, VaultKeys(self._secrets))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, auto_decompress=False)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
 

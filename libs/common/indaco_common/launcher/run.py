@@ -28,6 +28,8 @@ from indaco_common.settings import Settings
 from . import embedded
 from .specs import all_specs, port_of, read, spec_named, whole_topology
 
+USUAL_URL = "http://127.0.0.1:8080"  # where the command line looks if it is not told
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -191,7 +193,11 @@ def _announce(settings: Settings, local: embedded.LocalIssuer | None) -> None:
     lines = [f"Indaco is ready: {url}", f"  data      {settings.data.absolute()}"]
     if local is not None:
         people = ", ".join(f"{name} / {password}" for name, password in local.passwords.items())
-        lines += [f"  issuer    {local.url}   (for trying things out; users: {people})", "  sign in   indaco login"]
+        where = "" if url == USUAL_URL else f" --url {url}"
+        lines += [
+            f"  issuer    {local.url}   (for trying things out; users: {people})",
+            f"  sign in   indaco login{where}",
+        ]
     lines += [
         "  next      indaco deployment create examples/templates/virtual-machine.yaml --group cms --wait",
         "  stop      Ctrl-C",

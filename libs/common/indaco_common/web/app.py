@@ -1,6 +1,7 @@
 """The HTTP application that every service builds: errors as bodies, one log line and one span per request, safe headers."""
 
 import asyncio
+import logging
 import re
 import time
 import uuid
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import pydantic_core
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -51,6 +53,16 @@ class Served:
     duration_s: float
 
 
+class _Malformed(logging.Filter):
+    """Keeps what cannot be read as HTTP out of the log: the server would quote it there, a token and all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_malformed = _Malformed()
+
+
 def always_native(_request: web.Request) -> Face:
     return "native"
 
@@ -71,6 +83,7 @@ def create_app(
     outermost. *max_body* is in bytes. *on_served* is told of every answered request (metrics).
     """
     server = _Server(name, face, on_served)
+    logging.getLogger("aiohttp.server").addFilter(_malformed)  # once, however many applications there are
 
     @web.middleware
     async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 async def read_json(request: web.Request, model: type[M], *, media_types: Collection[str] = JSON_TYPES) -> M:
     """Return the request's body as *model*.
 
-    Raises: UnsupportedMediaType (not JSON, or not in UTF-8), Invalid (with a field error per wrong field);
+    Raises: UnsupportedMediaType (not JSON, not in UTF-8, or compressed), Invalid (with a field error per wrong field);
     aiohttp's HTTPRequestEntityTooLarge and HTTPRequestTimeout, which become 413 and 408.
     """
     _check_type(request, media_types)
@@ -35,6 +35,10 @@ async def read_json(request: web.Request, model: type[M], *, media_types: Collec
             body = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"The body did not arrive within {BODY_TIMEOUT_S:g} s; send again") from None
+    except web.RequestPayloadError:  # compressed or cut into chunks, and not as its headers say
+        raise Invalid("The body cannot be read: it is not encoded as its headers say") from None
+    except ConnectionResetError:  # nobody hears this; it is no failure of ours
+        raise Invalid("The connection ended before the body did") from None
     return parse_json(body, model)
 
 
@@ -83,6 +87,11 @@ def _check_type(request: web.Request, media_types: Collection[str]) -> None:
     charset = request.charset or "utf-8"
     if charset.lower().replace("_", "-") not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMediaType(f"The charset '{excerpt(charset)}' is not supported; send the body in UTF-8")
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() not in {"", "identity"}:
+        raise UnsupportedMediaType(
+            f"The Content-Encoding '{excerpt(coding)}' is not supported; send the body uncompressed"
+        )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

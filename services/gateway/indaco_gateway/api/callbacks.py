@@ -91,7 +91,8 @@ class Callbacks:
     )
     async def retry(self, request: web.Request) -> web.Response:
         """One that is dead is tried as if it were new; one that waits, at once."""
-        operation, principal = await self._access.operation(request, Right.CHANGE)
+        operation, _ = await self._access.operation(request, Right.OWN)
+        principal = await self._access.writer(request)
         read_query(request, NoQuery)
         ctx, delivery = context(request, principal), request.match_info["delivery"]
 

@@ -10,7 +10,7 @@ from indaco_common.errors import NotFound, Unavailable
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Store
 from indaco_common.web import describe, json_response, read_query
-from indaco_gateway.identity.access import Access, Right
+from indaco_gateway.identity.access import Access, Right, owner_of
 from indaco_gateway.identity.policy import Decision
 from indaco_gateway.live import Listener, Live
 from indaco_gateway.model.operation import TIMELINE_LENGTH, Operation
@@ -60,7 +60,8 @@ class DeploymentParts:
         operation, principal = await self._access.operation(request, Right.READ)
         asked = read_query(request, TimelineQuery)
         if asked.wait and operation.steps <= asked.after and not operation.deleted:
-            with self._live.listening(operation.id, asked.after, lambda: _is_gone(request)) as listener:
+            user = owner_of(principal)
+            with self._live.listening(operation.id, asked.after, lambda: _is_gone(request), user) as listener:
                 operation = await self._news(listener, asked)
             if self._access.decide(principal, operation, Right.READ) is not Decision.ALLOWED:  # no longer shared
                 raise NotFound(f"The deployment <{operation.id}> doesn't exist")

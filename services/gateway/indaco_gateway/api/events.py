@@ -11,7 +11,7 @@ from indaco_common.auth import Principal
 from indaco_common.clock import Clock
 from indaco_common.errors import NotFound, Unavailable
 from indaco_common.web import describe
-from indaco_gateway.identity.access import Access, Right
+from indaco_gateway.identity.access import Access, Right, owner_of
 from indaco_gateway.identity.policy import Decision
 from indaco_gateway.live import Listener, Live
 
@@ -85,7 +85,7 @@ class Events:
             return web.Response(status=204)
         stream = _Stream(request, web.StreamResponse(headers=HEADERS), principal.expires_at)
         with (
-            self._live.listening(operation.id, told, lambda: stream.is_gone) as listener,
+            self._live.listening(operation.id, told, lambda: stream.is_gone, owner_of(principal)) as listener,
             contextlib.suppress(ConnectionResetError),
         ):
             await stream.response.prepare(request)

@@ -148,7 +148,9 @@ class UsageApi:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/v1/usage", self.show)]
 
-    @describe("Show what was used", tag="usage", query=UsageQuery, answers={200: Usage}, errors=(400, 401, 403, 503))
+    @describe(
+        "Show what was used", tag="usage", query=UsageQuery, answers={200: Usage}, errors=(400, 401, 403, 503), limit="plan"
+    )  # fmt: skip
     async def show(self, request: web.Request) -> web.Response:
         """Allocated, not busy: vCPUs and memory of each machine and container times how long it was there within the window.
 

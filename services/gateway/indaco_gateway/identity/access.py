@@ -250,7 +250,7 @@ def group_of(principal: Principal, asked: str | None) -> Group:
         raise Forbidden("User's token does not contain a group claim or it is empty")
     if asked is None:
         if len(groups) > 1:
-            raise Forbidden(f"Say for which group: userGroup is one of {', '.join(groups[:20])}")
+            raise Forbidden(f"Say for which group: one of {', '.join(groups[:20])}")
         (asked,) = groups
     path = asked.removeprefix("/")
     if path not in groups:

@@ -17,6 +17,7 @@ KEEP = timedelta(
     minutes=10
 )  # after the inquiry's own end, from which on repeats of it are not answered: for clocks that differ
 MAX_RANKED, MAX_REFUSED = 50, 100
+MAX_NODES = 1000  # of all places that are told of: with names of 100 characters, half of what a message may hold
 
 
 class Proposal(Aggregate):
@@ -42,9 +43,10 @@ class Proposal(Aggregate):
                 refused += reasons
             else:
                 ranked.append(_proposed(offer, ledger))
+        most = max(1, min(MAX_RANKED, MAX_NODES // max(1, len(inquiry.nodes))))
         self.emit(
             sla.PlacementProposed(
-                inquiry_id=self.id, ranked=tuple(ranked[:MAX_RANKED]), refused=tuple(refused[:MAX_REFUSED]),
+                inquiry_id=self.id, ranked=tuple(ranked[:most]), refused=tuple(refused[:MAX_REFUSED]),
                 ranked_total=len(ranked), refused_total=len(refused), at=now,
             )
         )  # fmt: skip
