@@ -6,6 +6,7 @@ be skipped: the run fails and lists what was. The one exception are skips whose 
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,12 @@ OTHERS = {
     "docker": ("Docker Engine or VM image", "run deploy/local/docker.sh start"),
     "oidc": ("OpenID Connect provider", "set INDACO_TEST_OIDC_ISSUER or run deploy/local/all.sh start"),
 }
+
+
+def pytest_sessionstart() -> None:
+    """Heed interrupts: a job in a shell's background begins with them ignored, and what the tests start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
