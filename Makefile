@@ -8,7 +8,7 @@ BACKENDS ?= embedded
 on      = $(if $(filter real,$(BACKENDS)),$(if $(INDACO_TEST_MONGODB),,$(LOCAL) run $(1) --))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test protocol check fix bench chaos contracts docs image ci clean
+.PHONY: help setup demo up test protocol check fix bench chaos contracts docs image ci ci-quick ci-slow clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 14
@@ -69,11 +69,22 @@ image: ## Build the container image of the services
 
 # A test that fails on a busy machine is tried once more, and so is a chaos run that ran out of its time, with the next seed; what
 # was tried again is in the output.
+# $(call tested,NAME,WHAT): a part of the tests, and once more those of it that failed
+tested = $(MAKE) --no-print-directory test ARGS="-o cache_dir=.pytest_cache/$(1) $(2)" || \
+	$(MAKE) --no-print-directory test ARGS="-o cache_dir=.pytest_cache/$(1) $(2) --lf --lfnf=none"
+QUICK := tests/unit tests/contracts tests/protocol
+
+ci-quick:
+	@$(call tested,quick,$(QUICK))
+
+ci-slow: # which mostly waits, so that both go on at the same time
+	@$(call tested,slow,tests $(QUICK:%=--ignore=%))
+
 ci: ## What CI runs: check, all tests on real servers, short chaos, docs
 	@$(MAKE) --no-print-directory check
 	@$(LOCAL) start
 	@set -e; eval "$$($(LOCAL) env)"; export INDACO_CI=1; \
-	 $(MAKE) --no-print-directory test || $(MAKE) --no-print-directory test ARGS="--lf --lfnf=none"; \
+	 $(MAKE) --no-print-directory -j2 ci-quick ci-slow; \
 	 $(MAKE) --no-print-directory chaos KILLS=6 DEPLOYMENTS=30 || $(MAKE) --no-print-directory chaos KILLS=6 DEPLOYMENTS=30 SEED=2; \
 	 $(MAKE) --no-print-directory chaos BACKENDS=real KILLS=5 DEPLOYMENTS=20 || \
 	 $(MAKE) --no-print-directory chaos BACKENDS=real KILLS=5 DEPLOYMENTS=20 SEED=2
