@@ -148,7 +148,7 @@ async def test_each_line_of_the_log_is_json_and_each_request_and_message_has_one
 
 async def test_spans_that_wait_are_sent_before_the_process_ends(told: Told) -> None:
     async with told.world.client() as client:
-        before = len([s for s in told.collector.spans() if s.name == "GET /deployments/{id}"])
+        before = len([s for s in told.collector.spans() if s.name == "GET /v1/deployments/{id}"])
         await client.deployment(told.deployment)
     assert await told.world.federation.terminate("all") == 0
-    assert len([s for s in told.collector.spans() if s.name == "GET /deployments/{id}"]) > before
+    assert len([s for s in told.collector.spans() if s.name == "GET /v1/deployments/{id}"]) > before
