@@ -14,9 +14,8 @@ from indaco_common.envelope import Context, seal
 from indaco_common.ids import deployment_id
 from indaco_common.infra import open_bus
 from indaco_common.simulation import break_site
-from indaco_common.testing.backing import RealBacking, missing_servers
 
-from .worlds import BEST, FAILED, GONE, LAST, NEXT, MakeFederation, World, template, until
+from .worlds import BEST, FAILED, GONE, LAST, NEXT, MakeFederation, World, backed, template, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 REAL = (pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.vault)
@@ -35,17 +34,8 @@ in_both_modes = pytest.mark.parametrize("world", [EMBEDDED, MONGODB], indirect=T
 async def world(
     request: pytest.FixtureRequest, make_federation: MakeFederation, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
-    backing = None
-    if request.param != "embedded":
-        if missing := missing_servers():
-            pytest.skip(f"real servers: {', '.join(missing)} not set; see deploy/local/all.sh")
-        backing = RealBacking(tmp_path_factory.mktemp(request.param), store=request.param)
-    federation = make_federation(backing=backing)
-    try:
-        await federation.start()
-        yield World(federation)
-    finally:
-        await federation.stop()
+    async with backed(request.param, make_federation, tmp_path_factory) as world:
+        yield world
 
 
 async def create(client: Client, text: str = VM, parameters: dict[str, Any] | None = None, **options: Any) -> str:

@@ -7,9 +7,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from indaco_common.testing.backing import RealBacking, missing_servers
-
-from .worlds import BEST, LAST, NEXT, MakeFederation, World, template
+from .worlds import BEST, LAST, NEXT, MakeFederation, World, backed, template
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 REAL = (pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.vault)
@@ -20,17 +18,8 @@ VM = template("virtual-machine")
 async def world(
     request: pytest.FixtureRequest, make_federation: MakeFederation, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
-    backing = None
-    if request.param != "embedded":
-        if missing := missing_servers():
-            pytest.skip(f"real servers: {', '.join(missing)} not set; see deploy/local/all.sh")
-        backing = RealBacking(tmp_path_factory.mktemp(request.param), store=request.param)
-    federation = make_federation(backing=backing)
-    try:
-        await federation.start()
-        yield World(federation)
-    finally:
-        await federation.stop()
+    async with backed(request.param, make_federation, tmp_path_factory) as world:
+        yield world
 
 
 async def send(world: World, method: str, path: str, **body: Any) -> tuple[int, dict[str, Any]]:

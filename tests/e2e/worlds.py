@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -24,6 +25,7 @@ from indaco_common.secrets.login import AppRoleAuth
 from indaco_common.secrets.vault import VaultSecrets
 from indaco_common.settings import Settings
 from indaco_common.store import Query
+from indaco_common.testing.backing import RealBacking, missing_servers
 from indaco_common.testing.federation import Federation
 from indaco_sla.model.ledger import Ledger
 
@@ -170,6 +172,22 @@ class World:
     def log_lines(self) -> list[dict[str, Any]]:
         """Return every line of the log: what `indaco run` prints for a person is none."""
         return [json.loads(line) for line in self.written() if line.startswith("{")]
+
+
+@asynccontextmanager
+async def backed(store: str, make_federation: MakeFederation, folders: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """A federation in one process ("embedded"), or in five on real servers with *store*; skips where those are not there."""
+    backing = None
+    if store != "embedded":
+        if missing := missing_servers():
+            pytest.skip(f"real servers: {', '.join(missing)} not set; see deploy/local/all.sh")
+        backing = RealBacking(folders.mktemp(store), store=store)
+    federation = make_federation(backing=backing)
+    try:
+        await federation.start()
+        yield World(federation)
+    finally:
+        await federation.stop()
 
 
 @dataclass(slots=True)

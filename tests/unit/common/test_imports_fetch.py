@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from indaco_common.addresses import is_public
 from indaco_common.errors import IndacoError, Invalid, PolicyRefused, Unavailable
 from indaco_common.imports import Folder, Lock
-from indaco_common.imports.addresses import is_public
 from indaco_common.imports.allowed import AllowList
 from indaco_common.imports.fetch import MAX_HOPS, Fetcher
 from indaco_common.imports.lock import MAX_TEXT_BYTES

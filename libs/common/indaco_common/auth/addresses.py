@@ -2,6 +2,8 @@
 
 import ipaddress
 
+from indaco_common.addresses import is_public
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -22,7 +24,7 @@ def is_allowed(address: IPAddress, *, loopback: bool, private: bool) -> bool:
         return False
     if address.is_loopback:
         return loopback
-    return address.is_global or private
+    return is_public(address) or private
 
 
 def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

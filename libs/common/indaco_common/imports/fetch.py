@@ -15,10 +15,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from indaco_common.addresses import AddressPolicy, is_public
 from indaco_common.errors import Invalid, PolicyRefused, Unavailable
 from indaco_tosca.library import refusal_of
 
-from .addresses import AddressPolicy, is_public
 from .allowed import AllowList, shown
 from .lock import MAX_TEXT_BYTES
 

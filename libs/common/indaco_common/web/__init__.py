@@ -13,8 +13,9 @@ from indaco_common.web.describe import Description, describe, description_of
 from indaco_common.web.health import Check, CheckResult, Health, Readiness
 from indaco_common.web.limits import load_json, parse_json, read_json
 from indaco_common.web.links import base_url
+from indaco_common.web.preconditions import idempotency_key, is_known
 from indaco_common.web.problems import Face, UnsupportedMediaType, excerpt
-from indaco_common.web.query import read_query
+from indaco_common.web.query import NoQuery, read_query
 
 __all__ = [
     "Check",
@@ -22,6 +23,7 @@ __all__ = [
     "Description",
     "Face",
     "Health",
+    "NoQuery",
     "Readiness",
     "Served",
     "UnsupportedMediaType",
@@ -32,6 +34,8 @@ __all__ = [
     "describe",
     "description_of",
     "excerpt",
+    "idempotency_key",
+    "is_known",
     "json_response",
     "load_json",
     "parse_json",

@@ -15,6 +15,10 @@ MAX_VALUES = 50  # of one parameter that may be repeated
 M = TypeVar("M", bound=BaseModel)
 
 
+class NoQuery(BaseModel):
+    """No parameters."""
+
+
 def read_query(request: web.Request, model: type[M]) -> M:
     """Return the query string as *model*; a field that is a list or tuple takes a parameter's every occurrence.
 

@@ -13,14 +13,13 @@ from indaco_common.errors import Forbidden, NotFound
 from indaco_common.store import Query, Repository
 from indaco_common.store.port import Scalar
 from indaco_common.units import ResourceVector
-from indaco_common.web import describe, excerpt, read_query
+from indaco_common.web import NoQuery, describe, excerpt, read_query
 from indaco_gateway.identity.access import Access
 from indaco_gateway.identity.policy import Roles
 from indaco_gateway.model.agreement_view import AgreementState, AgreementView, audience_of
 
 from .answers import MAX_CURSOR, answer, cursor_of, link_header, next_link, position_of
 from .listing import DEFAULT_LIMIT, MAX_GROUPS, MAX_LIMIT, Text
-from .providers import NoQuery
 
 T = TypeVar("T")
 LISTING = (400, 401, 403, 503)

@@ -11,7 +11,9 @@ import pydantic
 from aiohttp import web
 
 from indaco_common.errors import FieldError, Invalid, PreconditionFailed
+from indaco_common.web import is_known
 
+MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 MAX_CURSOR = 400  # characters
 PRIVATE = {"Cache-Control": "private, no-cache"}
 
@@ -29,7 +31,7 @@ def answer(
     text = body if isinstance(body, str) else body.model_dump_json(by_alias=True, exclude_none=True)
     tag = etag(version) if version is not None else f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
     all_headers = {"ETag": tag, **PRIVATE, **(headers or {})}
-    if request.method in ("GET", "HEAD") and _is_known(request, tag):
+    if request.method in ("GET", "HEAD") and is_known(request, tag):
         return web.Response(status=304, headers=all_headers)
     return web.Response(text=text, status=status, content_type=content_type, charset="utf-8", headers=all_headers)
 
@@ -73,9 +75,3 @@ def position_of(cursor: str, length: int) -> tuple[str, ...]:
         detail = "is none of ours; begin without it"
         raise Invalid("The cursor cannot be read", errors=[FieldError("?cursor", detail)])
     return tuple(found)
-
-
-def _is_known(request: web.Request, tag: str) -> bool:
-    """Has the caller this representation already (If-None-Match, RFC 9110 §13.1.2: a list, weakly compared)?"""
-    tags = (each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(","))
-    return any(each in ("*", tag) for each in tags)

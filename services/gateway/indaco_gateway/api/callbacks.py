@@ -9,14 +9,14 @@ from indaco_common.errors import NotFound
 from indaco_common.ids import user_id
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Repository
-from indaco_common.web import describe, json_response, read_query
+from indaco_common.web import NoQuery, describe, json_response, read_query
 from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.delivery import Delivery
 from indaco_gateway.model.subscription import Callback
 from indaco_gateway.races import rerun
 from indaco_gateway.webhooks.signing import CALLBACK, WebhookSecrets
 
-from .webhook_models import DeliveriesQuery, DeliveryList, NoQuery, SecretShown
+from .webhook_models import DeliveriesQuery, DeliveryList, SecretShown
 
 SECRET = "/v1/webhook-secret"  # noqa: S105 - a path
 DELIVERIES = "/v1/deployments/{id}/callback-deliveries"

@@ -1,6 +1,5 @@
 """/v1/catalogue: the services on offer, each for the groups that may use it."""
 
-import hashlib
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -12,6 +11,8 @@ from indaco_gateway.catalogue.served import ServiceCatalogue, State
 from indaco_gateway.identity.access import Access, group_of
 from indaco_tosca.catalogue import Card, Version
 from indaco_tosca.forms import form
+
+from .answers import answer
 
 SHOWN = 200  # problems
 KNOWN = {"If-None-Match": "Versions that the caller has: 304 for one of them."}
@@ -143,7 +144,7 @@ class CatalogueApi:
     )
     async def index(self, request: web.Request) -> web.Response:
         cards = self._catalogue.cards(await self._groups(request))
-        return _answer(request, CardList(content=[CardSummary(**_summary(card)) for card in cards]))
+        return answer(request, CardList(content=[CardSummary(**_summary(card)) for card in cards]))
 
     @describe(
         "Show a service",
@@ -157,7 +158,7 @@ class CatalogueApi:
         """The card with its guide, and its versions, newest first."""
         card = self._catalogue.card(request.match_info["name"], await self._groups(request))
         versions = [VersionName(version=version.number, digest=version.digest) for version in card.versions]
-        return _answer(request, CardShown(**_summary(card), guide=card.guide, versions=versions))
+        return answer(request, CardShown(**_summary(card), guide=card.guide, versions=versions))
 
     @describe(
         "Show a version",
@@ -180,7 +181,7 @@ class CatalogueApi:
             template=version.template,
             tests=tests,
         )
-        return _answer(request, shown)
+        return answer(request, shown)
 
     @describe(
         "Show the form of a version",
@@ -200,7 +201,7 @@ class CatalogueApi:
             description=drawn.description, json_schema=drawn.schema, ui=dict(drawn.ui),
             warnings=[FormWarning(code=each.code, path=each.path, message=each.message) for each in drawn.warnings],
         )  # fmt: skip
-        return _answer(request, shown)
+        return answer(request, shown)
 
     @describe("Show how the catalogue stands", tag="catalogue", answers={200: CatalogueStatus}, errors=(403,))
     async def status(self, request: web.Request) -> web.Response:
@@ -249,14 +250,3 @@ def _summary(card: Card) -> dict[str, Any]:
         "svg": card.svg,
     }
     return {**shown, "tags": card.tags, "groups": card.groups, "version": card.versions[0].number}
-
-
-def _answer(request: web.Request, body: BaseModel) -> web.Response:
-    """Answer with a digest of the body as its ETag; 304 where the caller has it already."""
-    text = body.model_dump_json(by_alias=True, exclude_none=True)
-    tag = f'"{hashlib.sha256(text.encode()).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    known = (each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(","))
-    if any(each in ("*", tag) for each in known):
-        return web.Response(status=304, headers=headers)
-    return web.Response(text=text, content_type="application/json", headers=headers)

@@ -12,9 +12,9 @@ from pydantic_core import PydanticCustomError
 from indaco_common.auth import is_role
 from indaco_common.clock import Clock
 from indaco_common.contracts.gateway import MAX_TEMPLATE_BYTES
-from indaco_common.errors import Forbidden, Invalid
+from indaco_common.errors import Forbidden
 from indaco_common.store import Repository
-from indaco_common.web import describe, excerpt, read_json, read_query
+from indaco_common.web import NoQuery, describe, excerpt, idempotency_key, read_json, read_query
 from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.labels import Change, LockReason, Name, Share, TagKey, Tags, TagValue
 from indaco_gateway.model.operation import Facts, Operation
@@ -22,11 +22,9 @@ from indaco_gateway.races import rerun
 from indaco_gateway.submission import Minutes, Submission, Submissions, is_callback
 
 from . import shown
-from .answers import answer, link_header, next_link, require_match
+from .answers import MERGE_PATCH, answer, link_header, next_link, require_match
 from .listing import ListQuery, cursor_behind, query_of
 
-MAX_KEY = 128  # characters of an Idempotency-Key
-MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 ONE = "/v1/deployments/{id}"
 IF_MATCH = {"If-Match": "the ETag of what was read: 412 if it has changed since"}
 READING = (401, 404, 503)
@@ -100,10 +98,6 @@ class DeleteQuery(pydantic.BaseModel):
     force: bool = False
 
 
-class NoQuery(pydantic.BaseModel):
-    """No parameters."""
-
-
 class Deployments:
     """The collection, and what changes one of it. Every change answers with the deployment and its new ETag."""
 
@@ -159,9 +153,7 @@ class Deployments:
         """It is accepted, and begins: its timeline tells how it goes on. A repeat under the same Idempotency-Key gets the same deployment."""
         principal = await self._access.writer(request)
         read_query(request, NoQuery)
-        key = request.headers.get("Idempotency-Key")
-        if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
-            raise Invalid(f"Idempotency-Key: 1 to {MAX_KEY} printable ASCII characters")
+        key = idempotency_key(request)
         body = await read_json(request, NewDeployment)
         await self._access.delegate(request, principal)
         operation = await self._submissions.accept(body.submission(), principal, key, context(request, principal))

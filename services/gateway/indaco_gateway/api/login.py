@@ -20,7 +20,7 @@ from indaco_common.auth import (
 )
 from indaco_common.clock import Clock
 from indaco_common.errors import IndacoError, Invalid, Unavailable
-from indaco_common.web import describe, excerpt, json_response, read_query
+from indaco_common.web import NoQuery, describe, excerpt, json_response, read_query
 from indaco_common.web.ratelimit import Guesses, Rate, client_address
 from indaco_gateway.identity.access import Access, owner_of
 from indaco_gateway.identity.sessions import CSRF_HEADER, Place, Sessions
@@ -57,10 +57,6 @@ class LoginQuery(pydantic.BaseModel):
 
     issuer: Annotated[str, Field(max_length=MAX_ISSUER)] = ""
     return_to: Annotated[str, Field(min_length=1, max_length=MAX_RETURN_TO)] = "/"
-
-
-class NoQuery(pydantic.BaseModel):
-    """No parameters."""
 
 
 class LoginIssuer(pydantic.BaseModel):

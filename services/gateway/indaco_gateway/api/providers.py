@@ -7,7 +7,7 @@ from aiohttp import web
 
 from indaco_common.errors import NotFound
 from indaco_common.store import Query, Repository
-from indaco_common.web import describe, excerpt, read_query
+from indaco_common.web import NoQuery, describe, excerpt, read_query
 from indaco_gateway.identity.access import Access
 from indaco_gateway.model.provider_view import ProviderView
 
@@ -38,10 +38,6 @@ class ProviderPage(pydantic.BaseModel):
 
     content: list[ProviderShown]
     next: str | None
-
-
-class NoQuery(pydantic.BaseModel):
-    """No parameters."""
 
 
 class ProvidersApi:

@@ -12,7 +12,7 @@ from indaco_common.ids import user_id, uuid7
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Query, Repository
 from indaco_common.store.locks import Locks
-from indaco_common.web import describe, excerpt, json_response, read_json, read_query
+from indaco_common.web import NoQuery, describe, excerpt, json_response, read_json, read_query
 from indaco_gateway.identity.access import Access, context, owner_of
 from indaco_gateway.model.conflicts import WrongState
 from indaco_gateway.model.delivery import Delivery
@@ -28,11 +28,11 @@ from indaco_gateway.races import rerun
 from indaco_gateway.webhooks.destinations import Destinations
 from indaco_gateway.webhooks.signing import WebhookSecrets
 
+from .answers import MERGE_PATCH
 from .webhook_models import (
     DeliveriesQuery,
     DeliveryList,
     NewSubscription,
-    NoQuery,
     SecretShown,
     SubscriptionList,
     SubscriptionMade,
@@ -42,7 +42,6 @@ from .webhook_models import (
 )
 
 ONE = "/v1/subscriptions/{id}"
-MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 READING = (400, 401, 404, 503)
 CHANGING = (400, 401, 403, 404, 409, 413, 415, 503)
 

@@ -107,10 +107,6 @@ class DeliveriesQuery(pydantic.BaseModel):
         return DeliveryList(content=found[: self.limit])
 
 
-class NoQuery(pydantic.BaseModel):
-    """No parameters."""
-
-
 def shown(one: Subscription) -> SubscriptionShown:
     """Return *one* as its owner sees it."""
     is_wide = one.terms.scope == "readable" and one.claims is not None

@@ -5,7 +5,7 @@ from aiohttp import web
 from indaco_common.clock import Clock
 from indaco_common.errors import Invalid
 from indaco_common.store import Repository
-from indaco_common.web import describe, excerpt, json_response, read_json
+from indaco_common.web import describe, excerpt, idempotency_key, is_known, json_response, read_json
 from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.operation import Facts, Operation, Status
 from indaco_gateway.races import rerun
@@ -18,7 +18,6 @@ from .shapes import DeleteQuery, IndigoDeployment, IndigoDeployments, ListQuery,
 
 TAG = "deployments"
 KEY = "A repeat under the same key gets the same deployment; 1 to 128 printable ASCII characters"
-MAX_KEY = 128  # characters of an Idempotency-Key
 
 
 class Deployments:
@@ -53,9 +52,7 @@ class Deployments:
     async def create(self, request: web.Request) -> web.Response:
         """201 with the deployment; a repeat under the same Idempotency-Key gets the same deployment."""
         principal = await self._access.writer(request)
-        key = request.headers.get("Idempotency-Key")
-        if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
-            raise Invalid(f"Idempotency-Key: 1 to {MAX_KEY} printable ASCII characters")
+        key = idempotency_key(request)
         body = await read_json(request, Submission)
         await self._access.delegate(request, principal)
         operation = await self._submissions.accept(body, principal, key, context(request, principal))
@@ -84,7 +81,7 @@ class Deployments:
     async def show(self, request: web.Request) -> web.Response:
         operation, _ = await self._access.facts(request, Right.READ)
         headers = {"ETag": _etag(operation)}
-        if _is_known(request, operation):
+        if is_known(request, _etag(operation)):
             return web.Response(status=304, headers=headers)
         return json_response(render.deployment(operation, self._access.base(request)), headers=headers)
 
@@ -139,9 +136,3 @@ class Deployments:
 
 def _etag(operation: Facts) -> str:
     return f'"{operation.version}"'
-
-
-def _is_known(request: web.Request, operation: Facts) -> bool:
-    """Has the caller this version already (If-None-Match, RFC 9110 §13.1.2: a list, weakly compared)?"""
-    tags = (tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(","))
-    return any(tag in ("*", _etag(operation)) for tag in tags)

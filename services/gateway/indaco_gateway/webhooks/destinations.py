@@ -13,8 +13,8 @@ from typing import Self
 
 from yarl import URL
 
+from indaco_common.addresses import Address, is_public
 from indaco_common.errors import FieldError, Invalid
-from indaco_common.imports.addresses import Address, is_public
 from indaco_common.web import excerpt
 
 Network = IPv4Network | IPv6Network

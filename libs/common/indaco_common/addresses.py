@@ -1,4 +1,4 @@
-"""Which addresses a fetch may connect to."""
+"""Which network addresses are public, so that whatever a stranger names may be connected to."""
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
