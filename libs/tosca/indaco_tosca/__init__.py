@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         Input,
         Kind,
         LateValue,
-        Output,
         PlacementHint,
         Plan,
         PlanNode,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
         Template,
         Volume,
     )
-    from indaco_tosca.outcome import outputs
+    from indaco_tosca.outcome import Output, outputs
     from indaco_tosca.parser import parse
     from indaco_tosca.planner import plan
     from indaco_tosca.recipes import first_boot
