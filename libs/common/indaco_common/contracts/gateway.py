@@ -1,6 +1,6 @@
 """What the gateway says: requests of users, authenticated, authorised and validated."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import AwareDatetime
@@ -68,3 +68,15 @@ class DeploymentDeletionRequested(Event, type="gateway.deployment.deletion-reque
 
     deployment_id: DeploymentId
     force: bool = False
+
+
+PowerAction = Literal["start", "stop"]
+
+
+class DeploymentActionRequested(Event, type="gateway.deployment.action-requested.v1"):
+    """A user wants machines started or stopped. ``number`` counts a deployment's actions, from 1: about one machine the highest counts."""
+
+    deployment_id: DeploymentId
+    number: Annotated[int, pydantic.Field(ge=1)]
+    action: PowerAction
+    nodes: Annotated[tuple[NodeName, ...], pydantic.Field(min_length=1, max_length=200)]

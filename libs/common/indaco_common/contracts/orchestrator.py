@@ -104,6 +104,15 @@ class DeploymentUpdateFailed(Event, type="orchestrator.deployment.update-failed.
     reason: Failure
 
 
+class DeploymentOutputsChanged(Event, type="orchestrator.deployment.outputs-changed.v1"):
+    """Machines came back at other addresses or ports: these outputs replace those of ``running``."""
+
+    deployment_id: DeploymentId
+    attempt: Attempt
+    outputs: dict[str, Any] = pydantic.Field(default_factory=dict)
+    secret_outputs: tuple[str, ...] = ()
+
+
 class DeploymentDegraded(Event, type="orchestrator.deployment.degraded.v1"):
     """These nodes are gone without anybody having asked."""
 
@@ -157,6 +166,36 @@ class _NodeEvent(Event):
 
 class NodeStarted(_NodeEvent, type="orchestrator.node.started.v1"):
     public_address: str = ""
+
+
+class NodeStopped(_NodeEvent, type="orchestrator.node.stopped.v1"):
+    """It stands still, and keeps its place, quota and disks; whether somebody asked for that or not.
+
+    ``run`` counts the times that it ran, from 1: this one is over. ``number`` is that of the newest action heard of it; 0: none.
+    """
+
+    run: Annotated[int, pydantic.Field(ge=1)]
+    number: Annotated[int, pydantic.Field(ge=0)] = 0
+    stopped_at: AwareDatetime
+
+
+class NodeResumed(_NodeEvent, type="orchestrator.node.resumed.v1"):
+    """It runs again, maybe at another address: ``run`` has begun."""
+
+    run: Annotated[int, pydantic.Field(ge=2)]
+    number: Annotated[int, pydantic.Field(ge=0)] = 0
+    resumed_at: AwareDatetime
+    public_address: str = ""
+
+
+class NodeActionFailed(Event, type="orchestrator.node.action-failed.v1"):
+    """The action ``number`` on it, and all before, are given up; the machine is as it was."""
+
+    deployment_id: DeploymentId
+    attempt: Attempt
+    node: NodeName
+    number: Annotated[int, pydantic.Field(ge=1)]
+    reason: Failure
 
 
 class NodeRemoved(_NodeEvent, type="orchestrator.node.removed.v1"):
