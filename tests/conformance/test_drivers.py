@@ -177,9 +177,7 @@ class TestDockerMachine:
     async def test_a_fresh_key_opens_a_shell_with_sudo_and_user_data_has_run(
         self, docker_site: SiteUnderTest, tmp_path: Path
     ) -> None:
-        key_file = tmp_path / "id"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key_file], check=True)
-        public = key_file.with_suffix(".pub").read_text().strip()
+        key_file, public = new_key_pair(tmp_path)
         spec = replace(
             SMALL,
             user="ada",
@@ -216,6 +214,38 @@ class TestDockerMachine:
         assert await docker_site.create(key) == id
         assert await docker_site.phase_of(id) == "stopped"
 
+    async def test_a_machine_that_was_stopped_lets_its_user_in_again_and_has_run_its_user_data_once(
+        self, docker_site: SiteUnderTest, tmp_path: Path
+    ) -> None:
+        key_file, public = new_key_pair(tmp_path)
+        user_data = "echo ran >> /root/told; echo kept > /home/debian/note"
+        spec = replace(SMALL, ssh_keys=(public,), user_data=user_data)
+        id = await docker_site.driver.create(docker_site.new_key(), spec, {})
+        state = await docker_site.until(id, "running")
+        done = "until sudo test -e /var/lib/vm-init/user-data.status; do sleep 0.1; done"
+        await ssh(key_file, state.ports[22], "debian", done)
+        for _ in range(2):
+            await docker_site.driver.stop(id, {})
+            stopped = await docker_site.until(id, "stopped")
+            assert (stopped.public_addresses, stopped.ports) == ((), {})
+            await docker_site.driver.start(id, {})
+            state = await docker_site.until(id, "running")
+            answer = await ssh(key_file, state.ports[22], "debian", "sleep 0.5; cat note; sudo cat /root/told")
+            assert answer.split() == ["kept", "ran"]
+        assert (await docker_site.driver.usage(id, {})).cpu_s > 0
+
+    async def test_a_machine_that_was_started_again_runs_only_once_its_ssh_server_answers_again(
+        self, docker_site: SiteUnderTest
+    ) -> None:
+        id = await docker_site.create(docker_site.new_key())
+        await docker_site.until(id, "running")
+        slow = "sed -i '2i sleep 3' /usr/local/sbin/vm-init"
+        subprocess.run(["docker", "exec", id, "sh", "-c", slow], check=True, capture_output=True)
+        await docker_site.driver.stop(id, {})
+        await docker_site.driver.start(id, {})
+        assert await docker_site.phase_of(id) == "creating"
+        await docker_site.until(id, "running")
+
     async def test_a_machine_whose_first_process_keeps_failing_has_failed_with_its_last_words(
         self, docker_site: SiteUnderTest
     ) -> None:
@@ -244,6 +274,13 @@ class TestDockerMachine:
         assert await docker_site.phase_of(made["Id"]) == "creating"
         assert await docker_site.create(key) == made["Id"]
         await docker_site.until(made["Id"], "running")
+
+
+def new_key_pair(folder: Path) -> tuple[Path, str]:
+    """Return the file of a private key, and the public key."""
+    key_file = folder / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key_file], check=True)
+    return key_file, key_file.with_suffix(".pub").read_text().strip()
 
 
 async def ssh(key_file: Path, port: int, user: str, command: str) -> str:

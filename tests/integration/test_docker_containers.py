@@ -57,8 +57,18 @@ async def test_a_container_without_an_image_is_refused_before_the_engine_is_aske
     await driver.close()
 
 
+async def answer_at(http: aiohttp.ClientSession, port: int) -> str:
+    """Return what the port answers, once it does."""
+    while True:
+        try:
+            async with http.get(f"http://127.0.0.1:{port}/") as answer:
+                return await answer.text()
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.docker
-async def test_a_container_runs_and_answers_without_a_machine_around_it() -> None:
+async def test_a_container_runs_and_answers_without_a_machine_around_it_also_after_a_stop() -> None:
     driver = await DockerDriver.open(PLACE)
     try:
         subprocess.run(["docker", "image", "inspect", HELLO], check=True, capture_output=True)
@@ -70,13 +80,13 @@ async def test_a_container_runs_and_answers_without_a_machine_around_it() -> Non
             while (state := await driver.describe(id, {})).phase != "running":
                 await asyncio.sleep(0.1)
             assert list(state.ports) == [8000]
-            while True:
-                try:
-                    async with http.get(f"http://127.0.0.1:{state.ports[8000]}/") as answer:
-                        assert await answer.text() == "a=b  $c\n"
-                    break
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.1)
+            assert await answer_at(http, state.ports[8000]) == "a=b  $c\n"
+            await driver.stop(id, {})
+            assert (await driver.describe(id, {})).phase == "stopped"
+            await driver.start(id, {})
+            state = await driver.describe(id, {})
+            assert state.phase == "running"
+            assert await answer_at(http, state.ports[8000]) == "a=b  $c\n"
     finally:
         await driver.delete(id, {})
     assert (await driver.describe(id, {})).phase == "absent"

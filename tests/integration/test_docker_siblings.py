@@ -228,6 +228,42 @@ async def test_a_machine_that_was_started_again_has_its_containers_again(machine
     assert [await machine.got(port) for port in (80, 8080)] == ["hello\n", "hello\n"]
 
 
+async def test_what_a_machine_had_made_stops_and_starts_with_it(machine: Machine) -> None:
+    machine.docker(f"run --detach --restart unless-stopped --name one --publish 80:8000 --env PORT=8000 {HELLO}")
+    machine.docker(f"run --detach --restart unless-stopped --name two --env PORT=8080 {HELLO}")
+    assert len(running_beside(machine)) == 3  # these and the mediator
+    await machine.driver.stop(machine.id, {})
+    assert (await machine.driver.describe(machine.id, {})).phase == "stopped"
+    assert running_beside(machine) == set()
+    await machine.driver.start(machine.id, {})
+    await machine.until_running()
+    assert [await machine.got(port) for port in (80, 8080)] == ["hello\n", "hello\n"]
+    assert len(running_beside(machine)) == 3
+
+
+def running_beside(machine: Machine) -> set[str]:
+    return set(docker("ps", "--quiet", "--filter", f"label=indaco.machine={machine.id}").split())
+
+
+async def test_a_mediator_that_another_process_starts_while_its_machine_stops_is_stopped_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    siblings, other, seen = machine.driver._siblings, await DockerDriver.open(place()), []
+    stop = siblings.stop
+
+    async def stop_and_be_looked_at(id: ResourceId) -> bool:
+        ran = await stop(id)
+        seen.append((await other.describe(id, {})).phase)
+        return ran
+
+    with monkeypatch.context() as race:
+        race.setattr(siblings, "stop", stop_and_be_looked_at)
+        await machine.driver.stop(machine.id, {})
+    await other.close()
+    assert seen == ["running", "stopped"]
+    assert running_beside(machine) == set()
+
+
 async def test_a_creation_that_died_before_the_mediator_is_finished_by_looking_at_the_machine(machine: Machine) -> None:
     docker("rm", "--force", f"indaco-mediator-{machine.id[:12]}")
     driver = machine.driver

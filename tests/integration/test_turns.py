@@ -15,7 +15,7 @@ from indaco_common.clock import ManualClock, SystemClock
 from indaco_common.contracts import gateway, orchestrator, sla, vault
 from indaco_common.contracts.values import MAIN, Group, NodeNeeds, Owner, Place, PlacedNode, instances
 from indaco_common.envelope import Context, unseal
-from indaco_common.errors import AlreadyHandled, Unavailable
+from indaco_common.errors import AlreadyHandled, NoCapacity, NotFound, Unavailable
 from indaco_common.handling import collect
 from indaco_common.hints import Hints
 from indaco_common.ids import DeploymentId, reservation_id, uuid7
@@ -30,6 +30,8 @@ from indaco_common.store.sqlite import SqliteStore
 from indaco_common.units import ResourceVector
 from indaco_orchestrator.app import build
 from indaco_orchestrator.drivers import simulated_site
+from indaco_orchestrator.drivers.port import Credential, Phase, ResourceId
+from indaco_orchestrator.drivers.simulated import SimulatedDriver
 from indaco_orchestrator.drivers.simulated_site import Machine
 from indaco_orchestrator.handlers import Deploying
 from indaco_orchestrator.model import turn
@@ -761,3 +763,274 @@ async def test_an_update_for_which_there_is_no_room_leaves_what_ran(world: World
     assert [failed.reason.code for failed in world.heard(orchestrator.DeploymentUpdateFailed)] == ["no-capacity"]
     assert [machine.key for machine in await world.machines(place)] == [f"{id}.1.server-0"]
     assert [(c.attempt, c.slot) for c in world.heard(orchestrator.AttemptCleaned)] == [(1, "u1")]
+
+
+# ── starting and stopping
+
+
+async def ask(world: World, id: DeploymentId, action: gateway.PowerAction, number: int, *nodes: str) -> None:
+    await world.replicas[0].tell(
+        gateway.DeploymentActionRequested(deployment_id=id, number=number, action=action, nodes=nodes)
+    )
+
+
+def has_answered(number: int, *names: str) -> Callable[[Deployment], bool]:
+    """All of these machines, or all there are, were heard of with the action *number*."""
+    return lambda d: all(node.answered == number for node in d.nodes if not names or node.name in names)
+
+
+async def test_machines_stop_and_come_back_elsewhere_with_the_outputs_that_say_where(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=2)
+    before = {machine.id: machine.address for machine in await world.machines(place)}
+    await ask(world, id, "stop", 1, "server-0", "server-1")
+    stopped = await world.until(id, has_answered(1), turns=2)
+    assert all(machine.phase(world.clock.now()).value == "stopped" for machine in await world.machines(place))
+    assert {(e.node, e.run, e.number) for e in world.heard(orchestrator.NodeStopped)} == {
+        ("server-0", 1, 1), ("server-1", 1, 1),
+    }  # fmt: skip
+    assert runs(stopped)
+    assert world.heard(orchestrator.DeploymentOutputsChanged) == []
+    await ask(world, id, "start", 2, "server-1")
+    await world.until(id, has_answered(2, "server-1"), turns=2)
+    [resumed], [changed] = world.heard(orchestrator.NodeResumed), world.heard(orchestrator.DeploymentOutputsChanged)
+    standing, back = sorted(await world.machines(place), key=lambda machine: machine.key)
+    assert (resumed.node, resumed.run, resumed.number, resumed.public_address) == ("server-1", 2, 2, back.address)
+    assert back.address not in before.values()
+    assert changed.outputs["addresses"] == [before[standing.id], back.address]
+    assert len(world.heard(orchestrator.NodeStarted)) == 2
+    assert world.heard(orchestrator.NodeActionFailed) == []
+
+
+async def test_only_machines_that_run_are_sampled(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=2)
+    await ask(world, id, "stop", 1, "server-0")
+    await world.until(id, has_answered(1, "server-0"))
+    world.said.clear()
+    world.clock.advance(timedelta(minutes=5))
+    await world.due()
+    assert {sample.node for sample in world.heard(orchestrator.UsageSampled)} == {"server-1"}
+
+
+async def test_a_machine_that_boots_slowly_is_looked_at_often_until_it_runs_again(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    await ask(world, id, "stop", 1, "server-0")
+    await world.until(id, has_answered(1))
+    world.break_site(place, boot_s=0.3)
+    await ask(world, id, "start", 2, "server-0")
+    await world.due()
+    waiting = await world.get(id)
+    assert waiting.nodes[0].wish is not None
+    assert waiting.due_at == world.clock.now() + timedelta(seconds=2)
+    await asyncio.sleep(0.35)
+    await world.until(id, has_answered(2), turns=2)
+
+
+async def test_secret_outputs_that_change_go_to_the_vault_and_nothing_is_told_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica, place = world.start(), world.place("a")
+    id = await world.request(replica, {"server": 1}, secret_inputs=("password",))
+    await world.doors["gateway"].put(f"inputs/{id}", {"password": "correct-horse"})
+    await world.reserve(id, place, {"server": 1})
+    await world.until(id, runs)
+    await ask(world, id, "stop", 1, "server-0")
+    await world.until(id, has_answered(1))
+    await ask(world, id, "start", 2, "server-0")
+    door, kept = world.doors["orchestrator"], []
+
+    async def refuse(path: str, secret: object) -> None:
+        raise Unavailable("the vault is sealed")
+
+    with monkeypatch.context() as sealed:
+        sealed.setattr(door, "put", refuse)
+        await world.due()
+    assert world.heard(orchestrator.NodeResumed) == []
+    world.clock.advance(CLAIM)
+    put = door.put
+
+    async def keep(path: str, secret: dict[str, object]) -> None:
+        kept.append((path, len(world.heard(orchestrator.DeploymentOutputsChanged))))
+        await put(path, secret)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(door, "put", keep)
+        await world.due()
+    [changed], [resumed] = world.heard(orchestrator.DeploymentOutputsChanged), world.heard(orchestrator.NodeResumed)
+    assert kept == [(f"outputs/{id}", 0)]
+    assert (set(changed.outputs), changed.secret_outputs, resumed.run) == ({"addresses"}, ("login",), 2)
+    assert await world.doors["gateway"].get(f"outputs/{id}") == {"login": "ada:correct-horse"}
+    assert b"correct-horse" not in world.bodies
+
+
+async def test_a_machine_that_stops_by_itself_is_told_and_not_started(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    [machine] = await world.machines(place)
+    await world.at_site(place, lambda c: simulated_site.force(c, machine.id, Phase.STOPPED, "by the site"))
+    await world.until(id, lambda d: d.nodes[0].stopped_at)
+    world.clock.advance(timedelta(hours=1))
+    await world.due()
+    [told] = world.heard(orchestrator.NodeStopped)
+    assert (told.run, told.number) == (1, 0)
+    [machine] = await world.machines(place)
+    assert machine.forced == "stopped"
+
+
+@pytest.mark.parametrize("is_seen_after", [True, False])
+async def test_a_wish_for_the_contrary_is_not_met_by_what_a_turn_saw_before_it_acted(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_seen_after: bool
+) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    await ask(world, id, "stop", 1, "server-0")
+    stop = SimulatedDriver.stop
+
+    async def stop_while_a_wish_comes(driver: SimulatedDriver, machine: ResourceId, credential: Credential) -> None:
+        await stop(driver, machine, credential)
+        world.break_site(place, down=not is_seen_after)
+        await ask(world, id, "start", 2, "server-0")
+
+    with monkeypatch.context() as race:
+        race.setattr(SimulatedDriver, "stop", stop_while_a_wish_comes)
+        await world.due()
+    world.break_site(place)
+    [node] = (await world.get(id)).nodes
+    assert node.wish is not None
+    assert (node.wish.number, world.heard(orchestrator.NodeResumed)) == (2, [])
+    assert [e.number for e in world.heard(orchestrator.NodeStopped)] == [0] * is_seen_after
+    await world.until(id, has_answered(2), turns=3)
+    [machine] = await world.machines(place)
+    assert machine.phase(world.clock.now()) is Phase.RUNNING
+    assert [(e.run, e.number) for e in world.heard(orchestrator.NodeResumed)] == [(2, 2)]
+
+
+async def test_a_stop_whose_answer_is_lost_is_seen_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    await ask(world, id, "stop", 1, "server-0")
+    stop = SimulatedDriver.stop
+
+    async def stop_and_say_nothing(driver: SimulatedDriver, machine: ResourceId, credential: Credential) -> None:
+        await stop(driver, machine, credential)
+        raise Unavailable("the answer was lost")
+
+    with monkeypatch.context() as flaw:
+        flaw.setattr(SimulatedDriver, "stop", stop_and_say_nothing)
+        await world.until(id, has_answered(1), turns=2)
+    assert [e.number for e in world.heard(orchestrator.NodeStopped)] == [1]
+
+
+async def test_a_start_that_the_site_has_no_room_for_is_answered_and_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    await ask(world, id, "stop", 1, "server-0")
+    await world.until(id, has_answered(1))
+
+    async def refuse(*_: object) -> None:
+        raise NoCapacity("the host is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(SimulatedDriver, "start", refuse)
+        await ask(world, id, "start", 2, "server-0")
+        await world.until(id, has_answered(2), turns=1)
+    [failed] = world.heard(orchestrator.NodeActionFailed)
+    assert (failed.node, failed.number, failed.reason.code, failed.reason.detail) == (
+        "server-0", 2, "no-capacity", "the host is full",
+    )  # fmt: skip
+    await ask(world, id, "start", 3, "server-0")
+    await world.until(id, has_answered(3), turns=2)
+    assert [e.number for e in world.heard(orchestrator.NodeResumed)] == [3]
+
+
+async def test_a_place_whose_machines_cannot_be_stopped_says_so_and_is_not_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    with monkeypatch.context() as old:
+        old.setattr(SimulatedDriver, "abilities", frozenset())
+        world.start()  # a guard looks like what it guards from when it is put around it
+        await ask(world, id, "stop", 1, "server-0")
+        await world.due(replica=1)
+    [failed] = world.heard(orchestrator.NodeActionFailed)
+    assert failed.reason.code == "unsupported"
+    assert "simulated" in failed.reason.detail
+    [machine] = await world.machines(place)
+    assert machine.stopped_at is None
+
+
+async def test_a_machine_that_has_failed_is_left_as_it_is_and_its_user_hears_why(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    [machine] = await world.machines(place)
+    await world.at_site(place, lambda c: simulated_site.force(c, machine.id, Phase.FAILED, "the host is dead"))
+    world.clock.advance(timedelta(seconds=40))
+    await world.due()
+    await ask(world, id, "stop", 1, "server-0")
+    await world.until(id, has_answered(1), turns=1)
+    [failed] = world.heard(orchestrator.NodeActionFailed)
+    assert (failed.reason.code, failed.reason.detail) == ("node-failed", "the host is dead")
+    assert world.heard(orchestrator.NodeStopped) == []
+    assert runs(await world.get(id))
+
+
+async def test_a_wish_at_a_site_that_is_down_is_given_up_after_its_time(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    world.break_site(place, down=True)
+    await ask(world, id, "stop", 1, "server-0")
+    began = world.clock.now()
+    await world.until(id, has_answered(1))
+    assert timedelta(minutes=5) <= world.clock.now() - began <= timedelta(minutes=6)
+    [failed] = world.heard(orchestrator.NodeActionFailed)
+    assert failed.reason.code == "action-timeout"
+
+
+async def test_an_action_that_comes_before_its_deployment_is_known_comes_again(world: World) -> None:
+    world.start()
+    with pytest.raises(NotFound):
+        await ask(world, DeploymentId(uuid7()), "stop", 1, "server-0")
+
+
+async def test_an_update_grows_while_a_machine_stands_and_its_outputs_name_where_all_are(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=1)
+    await ask(world, id, "stop", 1, "server-0")
+    await world.until(id, has_answered(1))
+    await world.replicas[0].tell(
+        gateway.DeploymentUpdateRequested(
+            deployment_id=id, update=1, template=template(server=2), inputs={},
+            nodes={"server": NodeNeeds(count=2, needs=ONE)},
+        )
+    )  # fmt: skip
+    await world.serve()
+    [wish] = world.heard(orchestrator.ReservationRequested)
+    await world.grant(id, place, set(wish.nodes), wish.attempt, wish.slot)
+    await world.until(id, runs)
+    first, second = sorted(await world.machines(place), key=lambda machine: machine.key)
+    assert first.phase(world.clock.now()) is Phase.STOPPED
+    assert world.heard(orchestrator.DeploymentRunning)[-1].outputs["addresses"] == [first.address, second.address]
+    await ask(world, id, "start", 2, "server-0")
+    await world.until(id, has_answered(2, "server-0"))
+    first, _ = sorted(await world.machines(place), key=lambda machine: machine.key)
+    assert world.heard(orchestrator.DeploymentOutputsChanged)[-1].outputs["addresses"] == [
+        first.address,
+        second.address,
+    ]
+
+
+async def test_a_deployment_with_stopped_machines_is_deleted_whole(world: World) -> None:
+    place = world.place("a")
+    id = await running(world, place, server=2)
+    await ask(world, id, "stop", 1, "server-0")
+    await world.until(id, has_answered(1, "server-0"))
+    await ask(world, id, "start", 2, "server-0")
+    await world.delete(id)
+    await world.until(id, is_over)
+    assert await world.machines(place) == []
+    assert len(world.heard(orchestrator.NodeRemoved)) == 2

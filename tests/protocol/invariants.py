@@ -2,9 +2,11 @@
 
 from tests.protocol.sites import Key, Site
 from tests.protocol.storage import MemoryStore
+from tests.protocol.told import Told
 
 from indaco_accounting.model import UsageRecord
 from indaco_common.contracts.values import Owner
+from indaco_orchestrator.model import power
 from indaco_orchestrator.model.deployment import Deployment
 from indaco_orchestrator.model.values import Status
 from indaco_sla.model.ledger import COUNTED, Ledger, State
@@ -29,9 +31,9 @@ def is_given_up(d: Deployment, site: str, key: Key) -> bool:
 class Invariants:
     """Looks at the saved state of every aggregate and at what there is at the sites."""
 
-    def __init__(self, store: MemoryStore, sites: dict[str, Site], site_of: dict[str, str]) -> None:
+    def __init__(self, store: MemoryStore, sites: dict[str, Site], site_of: dict[str, str], told: Told) -> None:
         """*site_of*: agreement → site."""
-        self._store, self._sites, self._site_of = store, sites, site_of
+        self._store, self._sites, self._site_of, self._told = store, sites, site_of, told
         self._counted: dict[str, set[Key]] = {}  # per ledger
         self._machines: dict[str, list[str]] = {}  # per site, the ids at the last look
 
@@ -115,11 +117,14 @@ class Invariants:
         return [
             (d.id, d.status.value, [(debris.attempt, debris.slot) for debris in d.debris], d.pending)
             for d in self._store.all(Deployment).values()
-            if d.status not in ENDS or d.debris or d.pending
+            if d.status not in ENDS or d.debris or d.pending or power.wished_at(d)
         ]
 
-    def at_rest(self, now: int, deleted: set[str]) -> None:
-        """Raises: Hole, unless machines, ledgers, leases, records and placements say the same; *deleted* was asked for."""
+    def at_rest(self, now: int, deleted: set[str], turned: set[Key]) -> None:
+        """Raises: Hole, unless machines, ledgers, leases, records and placements say the same, and what was told.
+
+        *deleted* was asked for; the machines of *turned* stopped or started by themselves.
+        """
         deployments = self._store.all(Deployment)
         runs = sorted(
             (d.place.provider, (d.id, d.attempt, name))
@@ -136,6 +141,7 @@ class Invariants:
         if alive != runs:
             raise Hole(f"machines {alive} are not what runs {runs}")
         self._check_books(runs)
+        self._check_told(runs, turned)
         self._check_credentials(deployments, now)
         for id, placement in self._store.all(Placement).items():
             self._check_placement(id, placement, deployments[id])
@@ -152,6 +158,22 @@ class Invariants:
         )
         if opened != sorted(key for _, key in runs):
             raise Hole(f"open records {opened}, runs {runs}")
+
+    def _check_told(self, runs: list[tuple[str, Key]], turned: set[Key]) -> None:
+        """Every action has its answer, and who has heard all knows which machines run, and where."""
+        machines = {machine.key: machine for site in self._sites.values() for machine in site.machines.values()}
+        for _, key in runs:
+            known, machine = self._told.machines[key], machines[key]
+            if known.answered < known.asked:
+                raise Hole(f"no answer: action {known.asked} on {key}, newest answer {known.answered}")
+            if known.newest[1] != machine.is_stopped:
+                raise Hole(f"told wrongly: {key} is stopped: {machine.is_stopped}, told {known.newest}")
+            is_done = known.asked > known.failed and key not in turned
+            if is_done and machine.is_stopped != (known.action == "stop"):
+                raise Hole(f"not as wished: {key} is stopped: {machine.is_stopped}, last wish {known.action}")
+            where = self._told.outputs[key[0]].get(key[2])
+            if not machine.is_stopped and where != [*machine.addresses]:
+                raise Hole(f"outputs wrong: {key} is at {machine.addresses}, told {where}")
 
     def _check_credentials(self, deployments: dict[str, Deployment], now: int) -> None:
         """Only what runs has credentials, at the vault broker and at the sites."""

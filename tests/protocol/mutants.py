@@ -15,6 +15,7 @@ from types import ModuleType
 
 DEPLOYMENT = "indaco_orchestrator.model.deployment"
 TURN = "indaco_orchestrator.model.turn"
+POWER = "indaco_orchestrator.model.power"
 PLACEMENT = "indaco_sla.model.placement"
 LEDGER = "indaco_sla.model.ledger"
 LEASING = "indaco_vault_broker.handlers"
@@ -132,6 +133,17 @@ FIXES: dict[str, tuple[Patch, ...]] = {
     "closed_settles": (Patch(PLACEMENT, "        self.refused += event.reasons\n        self.rest()\n", "        self.refused += event.reasons\n"),),
     "uncertain_waits": (_without(SITES, 'raise Uncertain("an answer was lost")'),),
     "claim_token": (Patch(TURN, "if found.token != d.claimed:", "if False:"),),
+    "newest_wish": (Patch(POWER, "elif event.number > (node.wish.number if node.wish else node.answered):", "else:"),),
+    "wish_of_its_phase": (Patch(POWER, "if node.wish is None or node.wish.action != action:", "if node.wish is None:"),),
+    "acted_unsees": (
+        Patch(
+            SITES,
+            "        found.started.pop(node.name, None)\n        found.stopped.discard(node.name)\n        machine =",
+            "        machine =",
+        ),
+    ),
+    "moved_resolves": (Patch(TURN, "return power.moves(d, found) or (", "return ("),),
+    "run_counts": (Patch(POWER, "node.run = node.run + 1 if is_again else max(node.run, 2)", "node.run = max(node.run, 2)"),),
 }  # fmt: skip
 
 # Each of these is taken out together with what backs it up. Four of them the world notices only so: a late issue is revoked by

@@ -45,6 +45,7 @@ TIMING = Timing(
     sample=timedelta(seconds=40),
     delete=timedelta(seconds=100),
     force=timedelta(seconds=40),
+    action=timedelta(seconds=60),
 )
 
 

@@ -17,7 +17,7 @@ from indaco_common.contracts.values import Failure, Place
 from indaco_common.errors import PolicyRefused, Unavailable
 from indaco_orchestrator.model import turn
 from indaco_orchestrator.model.deployment import Deployment
-from indaco_orchestrator.model.values import Debris, Findings, Moment, Sample, Started
+from indaco_orchestrator.model.values import Debris, Findings, Moment, Node, Sample, Started
 from indaco_orchestrator.turns import Uncertain
 from indaco_vault_broker.issuers.port import IssuedCredential
 
@@ -33,6 +33,17 @@ class Machine:
     ready_at: int
     is_broken: bool = False  # it will never run
     stays_until: int = 0  # a deletion does nothing before
+    is_stopped: bool = False
+    settles_at: int = 0  # until then it is neither stopped nor running
+    runs: int = 0  # how many times it was started again
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (f"198.51.100.{self.runs}",)
+
+    def turned(self, settles_at: int) -> "Machine":
+        """Return it stopped, if it ran, and else started."""
+        return replace(self, is_stopped=not self.is_stopped, settles_at=settles_at, runs=self.runs + self.is_stopped)
 
 
 @dataclass
@@ -186,9 +197,14 @@ class Turns:
         if timedelta(seconds=nature.now - began) > at.timing.claim * 0.75:
             raise TimeoutError
         self._remove(work)
+        for node in d.nodes:
+            self._obey(work, node)
         is_whole = not work.found.gone and work.found.failure is None
         if work.missing and d.building() and is_whole and d.place is not None:
             self._create(work, nature.sites[d.place.provider])
+        if turn.outputs_due(d, work.found):
+            runs = {node.name: node for node in d.nodes if node.attempt == d.attempt} | work.found.started
+            work.found.outputs = {name: machine.public_addresses for name, machine in sorted(runs.items())}
         if nature.chance(0.1):
             raise Crash
         if nature.chance(nature.weather.sleep):
@@ -235,15 +251,14 @@ class Turns:
             found.reached = True
             known = d.here(name)
             if known is not None:
-                if known.resource_id not in site.machines:
-                    found.gone.add(name)
+                self._see_again(work, known, site)
             elif ids := site.find((d.id, d.attempt, name)):
                 self._see(work, name, ids[0], site)
             else:
                 work.missing.append(name)
         if turn.wants_samples(d, work.at):
             for node in d.nodes:
-                if node.attempt == d.attempt and node.name not in found.gone:
+                if node.attempt == d.attempt and node.name not in found.gone | found.stopped:
                     found.samples[node.name] = Sample(1.0, 0, 0)
 
     def _see(self, work: Turn, name: str, id: str, site: Site) -> None:
@@ -251,7 +266,43 @@ class Turns:
         if machine.is_broken:
             work.found.failure = Failure(code="node-failed", detail=f"{name}: failed at the provider")
         elif machine.ready_at <= self._nature.now:
-            work.found.started[name] = Started(id, started_at=self._nature.instant(machine.ready_at))
+            started_at = self._nature.instant(machine.ready_at)
+            work.found.started[name] = Started(id, machine.addresses, started_at=started_at)
+
+    def _see_again(self, work: Turn, node: Node, site: Site) -> None:
+        """A machine that ran at an earlier look."""
+        machine, found = site.machines.get(node.resource_id), work.found
+        if machine is None:
+            found.gone.add(node.name)
+        elif machine.settles_at > self._nature.now:
+            pass
+        elif machine.is_stopped:
+            found.stopped.add(node.name)
+        else:
+            found.started[node.name] = Started(node.resource_id, machine.addresses)
+
+    def _obey(self, work: Turn, node: Node) -> None:
+        """Start or stop one machine, if it is wished; then only its being so counts of what is seen of it."""
+        d, found, nature, wish = work.d, work.found, self._nature, node.wish
+        if wish is None or node.name not in (found.stopped if wish.action == "start" else found.started):
+            return
+        if d.place is None or self._site(work, d.attempt, d.place) is None:
+            return
+        site = nature.sites[d.place.provider]
+        if wish.action == "start" and nature.chance(0.2):
+            failure = Failure(code="no-capacity", detail=f"{site.name} has no room")
+            found.refused[node.name] = wish.number, failure
+            return
+        found.started.pop(node.name, None)
+        found.stopped.discard(node.name)
+        machine = site.machines.get(node.resource_id)
+        if machine is None or nature.chance(nature.weather.unsent):
+            return
+        if machine.is_stopped == (wish.action == "start"):
+            settles_at = nature.now + nature.rng.choice((0, 0, nature.weather.start))
+            site.machines[node.resource_id] = machine.turned(settles_at)
+        if not nature.chance(nature.weather.unanswered):
+            self._see_again(work, node, site)
 
     def _remove(self, work: Turn) -> None:
         for site, id, attempt, secret in work.leftovers:

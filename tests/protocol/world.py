@@ -16,6 +16,7 @@ from tests.protocol.invariants import Hole, Invariants
 from tests.protocol.services import Parts, Services
 from tests.protocol.sites import Issuer, Key, Machine, Site, Turns, Vault, Weather
 from tests.protocol.storage import Crash, MemoryStore
+from tests.protocol.told import Told
 
 from indaco_common.bus.retry import may_pass
 from indaco_common.clock import ManualClock
@@ -62,6 +63,7 @@ class World:
         self.jobs: list[tuple[int, str, Work]] = []  # when it goes on, whose, the suspended timer
         self.late: list[tuple[int, str, Key]] = []
         self.has_force = seed % 7 == 5
+        self.has_actions = seed % 5 == 2
         self.has_expiry, self.is_patient = seed % 3 > 0, seed % 2 > 0
         self._ids = 0
         self.store = MemoryStore(crashes=lambda: self.chance(self.weather.crash), publish=self.post)
@@ -76,8 +78,10 @@ class World:
         self.requests = [self._invent(f"d{i}") for i in range(self.rng.randint(2, 6))]
         self.requested: set[str] = set()
         self.deleted: set[str] = set()
-        self.updates = Counter[str]()
-        self.invariants = Invariants(self.store, self.sites, {a.id: a.provider for a in self.agreements})
+        self.updates, self.actions = Counter[str](), Counter[str]()
+        self.told = Told()
+        self.turned: set[Key] = set()  # machines that stopped or started by themselves
+        self.invariants = Invariants(self.store, self.sites, {a.id: a.provider for a in self.agreements}, self.told)
 
     # ── what it is made of
 
@@ -148,6 +152,8 @@ class World:
     def post(self, sealed: Sealed) -> None:
         """Give a message to every service that reads it, now and then twice, now and then very late."""
         _, message = unseal(sealed.body)
+        assert message is not None
+        self.told.hear(message)
         readers = self.services.readers.get(sealed.name, {})
         if isinstance(message, Command) and not readers:
             raise Hole(f"a command nobody owns: {sealed.name}")
@@ -270,6 +276,26 @@ class World:
                 )
             )  # fmt: skip
 
+    def power(self) -> None:
+        """Have machines of what is said to run started or stopped, once or in haste; now and then one does so by itself."""
+        site = self.rng.choice(list(self.sites.values()))
+        if (ids := [id for id in self.told.attempt if id not in self.deleted]) and self.rng.random() < 0.8:
+            id = self.rng.choice(ids)
+            nodes = self.told.of(id)
+            for _ in range(self.rng.randint(1, 3)):
+                self.actions[id] += 1
+                self.send(
+                    gateway.DeploymentActionRequested(
+                        deployment_id=id, number=self.actions[id], action=self.rng.choice(("start", "stop")),
+                        nodes=tuple(self.rng.sample(nodes, self.rng.randint(1, len(nodes)))),
+                    )
+                )  # fmt: skip
+        elif ran := [(id, m) for id, m in site.machines.items() if m.ready_at <= self.now and not m.is_broken]:
+            machine, was = self.rng.choice(ran)
+            if was.key in self.told.machines:
+                site.machines[machine] = was.turned(self.now)
+                self.turned.add(was.key)
+
     def trouble(self) -> None:
         """A site is down for a while, loses a machine, or forgets a credential."""
         site, what = self.rng.choice(list(self.sites.values())), self.rng.random()
@@ -307,6 +333,7 @@ class World:
         busy = self.rng.choice((0.02, 0.04, 0.08))
         acts = (
             (0.85, self.deliver), (0.4, self.ring), (0.5, self.work), (busy, self.user), (self.weather.trouble, self.trouble),
+            *[(0.1, self.power)] * self.has_actions,
         )  # fmt: skip
         for _ in range(STEPS):
             self._pass(self.rng.choice((0, 0, 1, 2)))
@@ -332,7 +359,7 @@ class World:
             self.invariants.always()
             is_quiet = not (self.queue or self.jobs or self.late) and self.invariants.is_quiet()
             if self.now > healed + REST and is_quiet:
-                self.invariants.at_rest(self.now, self.deleted)
+                self.invariants.at_rest(self.now, self.deleted, self.turned)
                 return
         waiting = [(q.sealed.name, q.sealed.subject, q.tries) for q in self.queue]
         raise Hole(f"no rest: {waiting[:4]} {self.invariants.restless()}"[:400])

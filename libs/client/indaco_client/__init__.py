@@ -2,14 +2,24 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import Conflict, DeploymentFailed, IndacoClientError, NotFound, NotSignedIn, Refused, TimedOut, Unreachable
+from .errors import (
+    ActionFailed,
+    Conflict,
+    DeploymentFailed,
+    IndacoClientError,
+    NotFound,
+    NotSignedIn,
+    Refused,
+    TimedOut,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from .client import Client
     from .sync_client import SyncClient
 
 __all__ = [
-    "Client", "Conflict", "DeploymentFailed", "IndacoClientError", "NotFound", "NotSignedIn", "Refused", "SyncClient", "TimedOut",
+    "ActionFailed", "Client", "Conflict", "DeploymentFailed", "IndacoClientError", "NotFound", "NotSignedIn", "Refused", "SyncClient", "TimedOut",
     "Unreachable",
 ]  # fmt: skip
 

@@ -97,7 +97,7 @@ def main(ctx: click.Context, *, context: str | None, url: str | None, debug: boo
     environment before the context, the context before the default; `indaco config view --show-origin` tells.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 not signed in, 4 not found, 5 conflict, 6 refused, 7 still running when the wait ended,
-    8 the deployment failed, 9 the server does not answer, 130 interrupted: what was asked for goes on.
+    8 the deployment failed, or an action on its machines, 9 the server does not answer, 130 interrupted: what was asked for goes on.
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False

@@ -17,7 +17,7 @@ class Client(Deployments, Keys, Federation, Subscriptions):
     """One user at one gateway. Use it with ``async with``.
 
     Calls raise :class:`~indaco_client.errors.IndacoClientError`. What may be sent twice is repeated when the server does not answer:
-    reads, deletions, settings of a value, and creations of deployments (under an idempotency key); nothing else is. *token* may be a
+    reads, deletions, settings of a value, starts and stops, and creations of deployments (under an idempotency key); nothing else is. *token* may be a
     function, for work that outlives a token; *trace* is told each exchange, with secrets masked.
     """
 

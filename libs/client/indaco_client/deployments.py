@@ -4,16 +4,20 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from .errors import Conflict, DeploymentFailed, TimedOut, Unreachable
+from .errors import ActionFailed, Conflict, DeploymentFailed, TimedOut, Unreachable
+from .machines import ASKED_FOR, ON_ITS_WAY
 from .wire import TRIES, Json, Wire, pause_s
 
 ENDED = {"CREATE_COMPLETE", "CREATE_FAILED", "UPDATE_COMPLETE", "UPDATE_FAILED", "DELETE_COMPLETE", "DELETE_FAILED"}
 PAGE = 100
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.1, 5.0  # between two looks at what is waited for
+
+T = TypeVar("T")
 
 
 class Deployments:
@@ -123,18 +127,45 @@ class Deployments:
         content: Json = (await self._wire.json("GET", f"{_one(id)}/outputs"))["content"]
         return content
 
-    async def timeline(self, id: str) -> list[Json]:
-        """Return the steps so far, oldest first."""
-        return [step async for step in self._wire.pages(f"{_one(id)}/timeline", {}, PAGE)]
+    async def timeline(self, id: str, *, after: int = 0) -> list[Json]:
+        """Return the steps so far that are behind number *after*, oldest first."""
+        return [step async for step in self._wire.pages(f"{_one(id)}/timeline", {"after": str(after)}, PAGE)]
 
     async def resources(self, id: str) -> list[Json]:
         content: list[Json] = (await self._wire.json("GET", f"{_one(id)}/resources"))["content"]
         return content
 
-    async def act(self, id: str, resource: str, action: str) -> None:
-        """Start or stop a machine (*action*: ``start``, ``stop``), as far as its site can."""
-        path = f"/deployments/{_name(id)}/resources/{_name(resource)}/actions"
-        await self._wire.text("POST", path, {"type": action})
+    async def act(self, id: str, action: str, machines: Sequence[str] | None = None) -> list[Json]:
+        """Have machines stopped or started (*action*: ``stop``, ``start``): the named ones, or all; return them as they are then.
+
+        Names and ids will do. A machine that is so already, or was asked to be, is left alone: asking twice does no harm.
+        """
+        body: Json = {"action": action} if machines is None else {"action": action, "resources": list(machines)}
+        content: list[Json] = (await self._wire.json("POST", f"{_one(id)}/actions", body, repeatable=True))["content"]
+        return content
+
+    async def wait_for_action(
+        self, id: str, action: str, machines: Sequence[str], *, timeout_s: float = 3600
+    ) -> list[Json]:
+        """Return *machines* once they are what :meth:`act` asked for. Raises: TimedOut; ActionFailed, with why they are not."""
+
+        async def look() -> list[Json]:
+            return [each for each in await self.resources(id) if {each["node"], each["id"]} & {*machines}]
+
+        def is_over(found: list[Json]) -> bool:
+            return all(each["state"] not in ON_ITS_WAY for each in found)
+
+        def late(found: list[Json]) -> TimedOut:
+            waiting = ", ".join(f"{each['node']} is still {each['state']}" for each in found if not is_over([each]))
+            return TimedOut(f"{waiting} after {timeout_s:g} s", hint=f"indaco resource list {id}")
+
+        found = await _until(look, is_over, timeout_s, late)
+        if wrong := [each for each in found if each["state"] != ASKED_FOR[action]]:
+            why = "; ".join(
+                f"{each['node']} is {each['state']}: {each.get('failure', 'nobody says why')}" for each in wrong
+            )
+            raise ActionFailed(f"{id}: not all could be {ASKED_FOR[action].lower()}", why=why)
+        return found
 
     async def events(self, id: str, *, after: int = 0) -> AsyncIterator[Json]:
         """Yield the steps of the timeline behind number *after* as they come, across broken connections, until all is deleted.
@@ -163,18 +194,14 @@ class Deployments:
 
         Raises: TimedOut; DeploymentFailed, for a ``*_FAILED`` that was not waited for.
         """
-        end, look_s = time.monotonic() + timeout_s, FIRST_LOOK_S
-        deployment = await self.deployment(id)
-        while not _is_over(deployment["status"], until):
-            if time.monotonic() > end:
-                state = f"{id} is still {deployment['status']} after {timeout_s:g} s"
-                raise TimedOut(state, hint=f"indaco deployment wait {id}")
-            await asyncio.sleep(look_s)
-            look_s = min(look_s * 1.3, LONGEST_LOOK_S)
-            try:
-                deployment = await self.deployment(id)
-            except Unreachable:  # it was there before: the wait outlasts a restart
-                continue
+
+        def late(found: Json) -> TimedOut:
+            state = f"{id} is still {found['status']} after {timeout_s:g} s"
+            return TimedOut(state, hint=f"indaco deployment wait {id}")
+
+        deployment = await _until(
+            lambda: self.deployment(id), lambda found: _is_over(found["status"], until), timeout_s, late
+        )
         status = deployment["status"]
         if status.endswith("FAILED") and status not in (until or ()):
             why = str(deployment.get("status_reason", ""))
@@ -191,6 +218,22 @@ class Deployments:
 def _body(template: str, parameters: Mapping[str, Any] | None, group: str | None) -> Json:
     body: Json = {"template": template, "parameters": dict(parameters or {})}
     return body if group is None else body | {"group": group}
+
+
+async def _until(
+    look: Callable[[], Awaitable[T]], is_over: Callable[[T], bool], timeout_s: float, late: Callable[[T], TimedOut]
+) -> T:
+    """Return what *look* finds once that *is_over*. Raises: what *late* makes of it when the time is up; Unreachable, at the first look."""
+    end, look_s = time.monotonic() + timeout_s, FIRST_LOOK_S
+    found = await look()
+    while not is_over(found):
+        if time.monotonic() > end:
+            raise late(found)
+        await asyncio.sleep(look_s)
+        look_s = min(look_s * 1.3, LONGEST_LOOK_S)
+        with suppress(Unreachable):  # it was there before: the wait outlasts a restart
+            found = await look()
+    return found
 
 
 def _is_over(status: str, until: frozenset[str] | None) -> bool:

@@ -49,6 +49,12 @@ class DeploymentFailed(IndacoClientError):
     exit_code = 8
 
 
+class ActionFailed(IndacoClientError):
+    """A machine is not what it was asked to be."""
+
+    exit_code = 8
+
+
 class Unreachable(IndacoClientError):
     """No answer, or one that says to come back later."""
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .errors import NotFound, Refused
+from .errors import Conflict, NotFound, Refused
 
 if TYPE_CHECKING:
     from .wire import Json
 
+ASKED_FOR = {"stop": "STOPPED", "start": "STARTED"}  # action → the state that a machine is in then
+ON_ITS_WAY = {"STOPPING", "STARTING"}
 SSH, LAST_PORT = 22, 65_535
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}")  # nothing that ssh could take for an option
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
@@ -32,13 +34,16 @@ class Target:
 def target(outputs: Mapping[str, Any], resources: Sequence[Json], node: str | None) -> Target:
     """Return the machine to connect to: *node*, else the only one that has an address.
 
-    Outputs win where they name an endpoint (``ssh://…``), since they know of ports that a site maps. Raises: NotFound, Refused.
+    Outputs win where they name an endpoint (``ssh://…``), since they know of ports that a site maps. Raises: NotFound, Refused; Conflict, if it does not run.
     """
     machines = dict(_machines(resources))
     ends = list(_endpoints(outputs))
     user = next(_users(outputs), "")
     found = _only(ends, machines) if node is None else _named(node, ends, machines)
     named = found.node or next((name for name, address in machines.items() if address == found.host), "")
+    _require_running(
+        [node] if node else [name for name, address in machines.items() if address == found.host], resources
+    )
     return _safe(replace(found, user=found.user or user, node=named))
 
 
@@ -97,6 +102,14 @@ def _named(node: str, ends: list[Target], machines: Mapping[str, str]) -> Target
     if len(set(matching)) == 1 and list(machines.values()).count(machines[node]) == 1:
         return replace(matching[0], node=node)
     return Target(machines[node], node=node)
+
+
+def _require_running(names: Sequence[str], resources: Sequence[Json]) -> None:
+    """Raises: Conflict, if each of *names*, whichever of them is meant, stands still."""
+    states = {name: str(each.get("state")) for each in resources if (name := name_of(each)) in names}
+    if states and all(state in {"STOPPED", *ON_ITS_WAY} for state in states.values()):
+        told = ", ".join(f"{name} is {state}" for name, state in states.items())
+        raise Conflict(f"{told}: nobody answers there", hint=f"indaco deployment start ID {' '.join(states)} --wait")
 
 
 def _safe(found: Target) -> Target:

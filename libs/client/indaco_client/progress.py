@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from .errors import Unreachable
+from .machines import ON_ITS_WAY
 from .tables import clean
 
 if TYPE_CHECKING:
@@ -51,12 +52,31 @@ def telling(id: str) -> Iterator[Teller]:
 
 async def follow(client: Client, id: str, timeout_s: float) -> None:
     """Tell the timeline as it grows, until nothing is under way; whoever called waits, should the stream fail."""
-    try:
-        with telling(id) as tell:
-            async with asyncio.timeout(timeout_s):
-                async for step in client.events(id):
-                    tell(step)
-                    if not step["status"].endswith("IN_PROGRESS"):
-                        return
-    except (TimeoutError, Unreachable):
-        return
+
+    async def is_over(step: Json) -> bool:
+        return not step["status"].endswith("IN_PROGRESS")
+
+    await _follow(client, id, 0, timeout_s, is_over)
+
+
+async def follow_machines(client: Client, id: str, nodes: set[str], after: int, timeout_s: float) -> None:
+    """Tell the timeline behind the step *after*, until none of these machines is on its way to another state."""
+
+    async def is_over(_: Json) -> bool:
+        return all(each["state"] not in ON_ITS_WAY for each in await client.resources(id) if each["node"] in nodes)
+
+    await _follow(client, id, after, timeout_s, is_over)
+
+
+async def _follow(
+    client: Client, id: str, after: int, timeout_s: float, is_over: Callable[[Json], Awaitable[bool]]
+) -> None:
+    with contextlib.suppress(TimeoutError, Unreachable), telling(id) as tell:
+        async with asyncio.timeout(timeout_s):
+            async for step in client.events(id, after=after):
+                tell(step)
+                after = step["number"]
+                if await is_over(step):
+                    break
+            for step in await client.timeline(id, after=after):  # of the same moment
+                tell(step)

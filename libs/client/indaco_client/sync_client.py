@@ -155,16 +155,23 @@ class SyncClient:
         """Return all outputs, secret ones too: for the owner alone."""
         return self._loop.run(self._of.outputs(id))
 
-    def timeline(self, id: str) -> list[Json]:
-        """Return the steps so far, oldest first."""
-        return self._loop.run(self._of.timeline(id))
+    def timeline(self, id: str, *, after: int = 0) -> list[Json]:
+        """Return the steps so far that are behind number *after*, oldest first."""
+        return self._loop.run(self._of.timeline(id, after=after))
 
     def resources(self, id: str) -> list[Json]:
         return self._loop.run(self._of.resources(id))
 
-    def act(self, id: str, resource: str, action: str) -> None:
-        """Start or stop a machine (*action*: ``start``, ``stop``), as far as its site can."""
-        self._loop.run(self._of.act(id, resource, action))
+    def act(self, id: str, action: str, machines: Sequence[str] | None = None) -> list[Json]:
+        """Have machines stopped or started (*action*: ``stop``, ``start``): the named ones, or all; return them as they are then.
+
+        Names and ids will do. A machine that is so already, or was asked to be, is left alone: asking twice does no harm.
+        """
+        return self._loop.run(self._of.act(id, action, machines))
+
+    def wait_for_action(self, id: str, action: str, machines: Sequence[str], *, timeout_s: float = 3600) -> list[Json]:
+        """Return *machines* once they are what :meth:`act` asked for. Raises: TimedOut; ActionFailed, with why they are not."""
+        return self._loop.run(self._of.wait_for_action(id, action, machines, timeout_s=timeout_s))
 
     def events(self, id: str, *, after: int = 0) -> Iterator[Json]:
         """Yield the steps of the timeline behind number *after* as they come, across broken connections, until all is deleted.

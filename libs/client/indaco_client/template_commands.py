@@ -6,7 +6,6 @@ What they say is what the gateway would say, except of types that it has from im
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -232,8 +231,8 @@ def _node(node: PlanNode) -> Json:
         "kind": str(node.kind),
         "vcpus": node.cpu_milli / 1000,
         "image": dict(node.image),
-        "ports": [asdict(rule) for rule in node.ports],
-        "volumes": [asdict(volume) for volume in node.volumes],
+        "ports": [rule._asdict() for rule in node.ports],
+        "volumes": [volume._asdict() for volume in node.volumes],
         "software": [
             {"name": each.node, "type": each.type, "by": str(each.by), "level": each.level} for each in node.software
         ],
@@ -264,7 +263,7 @@ def _totals(made: Plan) -> Iterable[tuple[str, float]]:
 
 
 def _placement(made: Plan) -> Json | None:
-    return asdict(made.placement) if made.placement else None
+    return made.placement._asdict() if made.placement else None
 
 
 def _show_plan(made: Plan, summary: Json, file: str) -> None:

@@ -6,6 +6,7 @@ from indaco_common.imports import PinnedImports
 from indaco_common.service import Infra, Service, ServiceSpec
 from indaco_common.web import Face
 
+from .api.actions import Actions
 from .api.catalogue import CatalogueApi
 from .api.deployment_parts import DeploymentParts
 from .api.deployments import Deployments as NativeDeployments
@@ -68,9 +69,10 @@ def build(infra: Infra, settings: GatewaySettings) -> Service:
         *Misc(access, settings).routes(),
         *Deployments(access, submissions, revisions, operations, infra.clock).routes(),
         *Parts(access, infra.store, infra.vault).routes(),
-        *Resources(access).routes(),
+        *Resources(access, operations, infra.clock).routes(),
         *Events(access, live, infra.clock).routes(),
         *NativeDeployments(access, submissions, operations, infra.clock).routes(),
+        *Actions(access, operations, infra.clock).routes(),
         *DeploymentParts(access, infra.store, infra.vault, live).routes(),
         *Plans(access, inquiries).routes(),
         *Keys(access, keyrings, infra.vault).routes(),

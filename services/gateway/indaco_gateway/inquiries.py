@@ -59,7 +59,17 @@ class Inquiries:
     ) -> None:
         self._inquiries, self._clock, self._imports, self._catalogue = inquiries, clock, imports, catalogue
         self._waiting: dict[str, asyncio.Event] = {}
+        self._is_closing = False
         hints.on_change(Inquiry, self._changed)
+
+    async def run(self) -> None:
+        """Until the service stops; then let go all who wait, who would hold up the stop."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._is_closing = True
+            for news in self._waiting.values():
+                news.set()
 
     async def ask(
         self, template: str, parameters: Mapping[str, Any], principal: Principal, group: str | None, ctx: Context
@@ -90,7 +100,7 @@ class Inquiries:
         return inquiry
 
     async def wait(self, id: str, seconds: float) -> Inquiry:
-        """Return the inquiry once it is answered, or after so many seconds as it is. Raises: NotFound, Unavailable."""
+        """Return the inquiry once it is answered, or as it is after so many seconds or when the service stops. Raises: NotFound, Unavailable."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         with self._watched(id) as news:
@@ -98,7 +108,7 @@ class Inquiries:
                 news.clear()
                 inquiry = await self._inquiries.get(id)
                 left_s = end - loop.time()
-                if inquiry.placement is not None or left_s <= 0:
+                if inquiry.placement is not None or left_s <= 0 or self._is_closing:
                     return inquiry
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(POLL_S, left_s)):

@@ -14,7 +14,7 @@ from indaco_common.handling import handles, on_due
 from indaco_common.imports import PinnedImports
 from indaco_common.store import Repository, Store
 
-from .model import turn
+from .model import power, turn
 from .model.deployment import Deployment
 from .model.values import Findings, Moment, Timing
 from .turns import Turns, Uncertain
@@ -59,6 +59,11 @@ class Deploying:
         digest = await self._keep(event)
         async with self._deployments.edit(event.deployment_id, ctx) as deployment:
             deployment.update_requested(event, digest, self._moment())
+
+    @handles(gateway.DeploymentActionRequested)
+    async def act(self, event: gateway.DeploymentActionRequested, ctx: Context) -> None:
+        async with self._deployments.edit(event.deployment_id, ctx) as deployment:
+            power.request(deployment, event, self._moment())
 
     @handles(sla.PlacementReserved)
     async def place(self, event: sla.PlacementReserved, ctx: Context) -> None:

@@ -174,8 +174,8 @@ def outcome(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> Outcome:
 
 
 def _machines(d: Deployment, found: Findings) -> dict[str, Started | Node]:
-    """Return what runs, by name: as the turn saw it, or as it is known."""
-    return {**found.started, **{node.name: node for node in d.nodes if node.attempt == d.attempt}}
+    """Return what runs or stands, by name: as the turn saw it, or as it is known."""
+    return {**{node.name: node for node in d.nodes if node.attempt == d.attempt}, **found.started}
 
 
 def _attributes(d: Deployment, plan: indaco_tosca.Plan, found: Findings) -> dict[str, dict[str, object]]:

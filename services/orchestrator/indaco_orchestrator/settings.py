@@ -43,6 +43,9 @@ class OrchestratorSettings(ServiceSettings):
     force_s: Seconds = 30
     """After how long a forced deletion gives up on what resists; not before a turn that was under way has lost its claim."""
 
+    action_s: Seconds = 300
+    """How long a machine may take to start or stop before its user hears that it did not."""
+
     def timing(self) -> Timing:
         names = (field.name for field in dataclasses.fields(Timing))
         times = {name: timedelta(seconds=getattr(self, f"{name}_s")) for name in names}

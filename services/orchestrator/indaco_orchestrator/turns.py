@@ -1,4 +1,4 @@
-"""One turn of calls to sites: look for everything first, then delete what is left over and create what is missing.
+"""One turn of calls to sites: look for everything first, then delete what is left over, start, stop, and create what is missing.
 
 Effects only; what they mean is decided in :mod:`indaco_orchestrator.model.turn`. A call about one machine that fails says nothing of
 the others: what they showed counts. Only a create whose answer is lost spoils a turn, also one that has found the place to be
@@ -41,7 +41,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 AT_ONCE = 8  # calls of one kind, of one turn to one place
 SHARE = 0.75  # of a claim that a turn may take; the rest is for saving, and for sites that show a machine late
-LOOK_UNTIL, CREATE_UNTIL = 1 / 3, 3 / 4  # of a turn's time: after that no further call of the kind begins
+LOOK_UNTIL, ACT_UNTIL = 1 / 3, 3 / 4  # of a turn's time: after that no further call of the kind begins
 
 
 class Uncertain(Exception):
@@ -57,7 +57,8 @@ class Turns:
     async def run(self, d: Deployment, at: Moment) -> Findings:
         """Return what a turn for *d*, as it was claimed, has shown; it takes three quarters of the claim at most.
 
-        Raises: Uncertain; TimeoutError, which is the same; Unavailable, if all runs but its outputs cannot be resolved yet.
+        Raises: Uncertain; TimeoutError, which is the same; Unavailable, if all runs, or runs elsewhere, but its outputs cannot be
+        resolved yet.
         """
         one = _Turn(self._drivers, self._secrets, self._planner, d, at)
         try:
@@ -97,8 +98,10 @@ class _Turn:
         looks += [partial(self._look_at, debris) for debris in d.debris]
         await _each(looks, lambda look: look())
         await _each(self._leftovers, self._remove)
-        if self._here is not None and self._missing and d.building() and not found.gone and found.failure is None:
-            await self._create(self._here)
+        if self._here is not None:
+            await _each(self._known.values(), partial(self._obey, self._here))
+            if self._missing and d.building() and not found.gone and found.failure is None:
+                await self._create(self._here)
         if turn.outputs_due(d, found):
             await self._resolve()
         return found
@@ -157,15 +160,16 @@ class _Turn:
         answered = await _each(self._names(), lambda name: self._look_for(way, name))
         self._found.reached = any(answered)
         if turn.wants_samples(d, self._at) and Ability.USAGE in way.driver.abilities:
-            rest = [node for name, node in sorted(self._known.items()) if name not in self._found.gone]
-            await _each(rest, lambda node: self._sample(way, node))
+            running = [node for name, node in sorted(self._known.items()) if name in self._found.started]
+            await _each(running, lambda node: self._sample(way, node))
 
     def _names(self) -> list[str]:
-        """First those not seen yet; the others from a different one each time, should there be no time for all."""
+        """First those not seen yet or to be acted on; the others from a different one each time, should there be no time for all."""
         names = sorted(self._d.spec | self._d.growth) if self._d.building() else sorted(self._d.spec)
         known = [name for name in names if name in self._known]
         first = int(self._at.now.timestamp()) % max(1, len(known))
-        return [name for name in names if name not in self._known] + known[first:] + known[:first]
+        known = sorted(known[first:] + known[:first], key=lambda name: self._known[name].wish is None)
+        return [name for name in names if name not in self._known] + known
 
     async def _look_for(self, way: _Way, name: str) -> bool:
         """Look for one machine; return whether the place answered."""
@@ -183,8 +187,8 @@ class _Turn:
             self._missing.append(name)
         elif known is None:
             self._seen(name, state)
-        elif state.phase is Phase.ABSENT:
-            self._found.gone.add(name)
+        else:
+            self._seen_again(known, state)
         return True
 
     async def _sample(self, way: _Way, node: Node) -> None:
@@ -206,6 +210,34 @@ class _Turn:
         except IndacoError as error:
             self._note(error, way.attempt)
 
+    async def _obey(self, way: _Way, node: Node) -> None:
+        """Start or stop one machine, if it is wished. From then on it counts only that it has become so: no more what was seen before."""
+        found, name, wish = self._found, node.name, node.wish
+        is_due = wish is not None and name in (found.stopped if wish.action == "start" else found.started)
+        if wish is None or not is_due or self._is_past(ACT_UNTIL):
+            return
+        if Ability.POWER not in way.driver.abilities:
+            detail = f"machines cannot be started and stopped at a place of the kind {way.driver.kind}"
+            found.refused[name] = wish.number, Failure(code="unsupported", detail=detail)
+            return
+        act, wanted = (way.driver.start, Phase.RUNNING) if wish.action == "start" else (way.driver.stop, Phase.STOPPED)
+        try:
+            await act(ResourceId(node.resource_id), way.credential)
+        except (NoCapacity, SpecRejected) as error:
+            found.refused[name] = wish.number, Failure(code=error.code, detail=error.detail)
+            return
+        except IndacoError as error:
+            self._note(error, way.attempt)
+        found.started.pop(name, None)
+        found.stopped.discard(name)
+        try:
+            state = await way.driver.describe(ResourceId(node.resource_id), way.credential)
+        except IndacoError as error:
+            self._note(error, way.attempt)
+            return
+        if state.phase is wanted:
+            self._seen_again(node, state)
+
     async def _create(self, way: _Way) -> None:
         """Ask for what is missing, until one is refused or time is short. Raises: Uncertain, if an answer is lost.
 
@@ -225,7 +257,7 @@ class _Turn:
 
     async def _create_one(self, way: _Way, name: str, spec: NodeSpec) -> None:
         """Ask for one machine, and see at once whether it runs already."""
-        if self._found.failure is not None or self._is_past(CREATE_UNTIL):
+        if self._found.failure is not None or self._is_past(ACT_UNTIL):
             return
         self._found.sent = True
         try:
@@ -275,16 +307,24 @@ class _Turn:
 
     def _seen(self, name: str, state: ResourceState) -> None:
         if state.phase is Phase.RUNNING:
-            self._found.started[name] = Started(
-                state.id,
-                state.public_addresses,
-                state.private_addresses,
-                dict(state.ports),
-                state.started_at,
-                state.url,
-            )
+            self._found.started[name] = _started(state)
         elif state.phase is Phase.FAILED:
             self._fail("node-failed", f"{name}: {state.reason or 'failed at the provider'}")
+
+    def _seen_again(self, node: Node, state: ResourceState) -> None:
+        """A machine that ran at an earlier look. One that has failed since is left as it is, and nothing can be done to it."""
+        match state.phase:
+            case Phase.RUNNING:
+                self._found.started[node.name] = _started(state)
+            case Phase.STOPPED:
+                self._found.stopped.add(node.name)
+            case Phase.ABSENT:
+                self._found.gone.add(node.name)
+            case Phase.FAILED if node.wish is not None:
+                failure = Failure(code="node-failed", detail=state.reason or "failed at the provider")
+                self._found.refused[node.name] = node.wish.number, failure
+            case _:
+                pass
 
     def _fail(self, code: str, detail: str) -> None:
         """The place cannot do it: the first reason counts."""
@@ -296,6 +336,12 @@ class _Turn:
             self._found.rejected.add(attempt)
         self._found.trouble = Failure(code=error.code, detail=error.detail)
         self._troubles[attempt, error.code, error.detail] += 1
+
+
+def _started(state: ResourceState) -> Started:
+    return Started(
+        state.id, state.public_addresses, state.private_addresses, dict(state.ports), state.started_at, state.url
+    )
 
 
 async def _each(subjects: Iterable[K], call: Callable[[K], Awaitable[T]]) -> list[T]:

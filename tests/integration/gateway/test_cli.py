@@ -20,6 +20,7 @@ from click.testing import CliRunner
 
 from indaco_client.cli import COMMANDS, main
 from indaco_client.errors import (
+    ActionFailed,
     Conflict,
     DeploymentFailed,
     IndacoClientError,
@@ -143,8 +144,18 @@ async def test_exit_codes_say_what_kind_of_no_it_was(world: World, indaco: Indac
 
 
 def test_every_kind_of_error_has_the_exit_code_that_the_help_tells() -> None:
-    kinds = (IndacoClientError, NotSignedIn, NotFound, Conflict, Refused, TimedOut, DeploymentFailed, Unreachable)
-    assert [kind.exit_code for kind in kinds] == [1, 3, 4, 5, 6, 7, 8, 9]
+    kinds = (
+        IndacoClientError,
+        NotSignedIn,
+        NotFound,
+        Conflict,
+        Refused,
+        TimedOut,
+        DeploymentFailed,
+        ActionFailed,
+        Unreachable,
+    )
+    assert [kind.exit_code for kind in kinds] == [1, 3, 4, 5, 6, 7, 8, 8, 9]
     shown = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     told = (
         "0 done",

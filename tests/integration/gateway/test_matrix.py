@@ -93,6 +93,7 @@ TABLE: dict[str, tuple[str, Any]] = {
     f"DELETE {NATIVE}/lock": (CHANGE, None),
     f"PUT {NATIVE}/shares/{{group}}": (OWN_WRITE, {"access": "read"}),
     f"DELETE {NATIVE}/shares/{{group}}": (OWN_WRITE, None),
+    f"POST {NATIVE}/actions": (CHANGE, {"action": "stop"}),
     f"GET {NATIVE}/timeline": (READ, None),
     f"GET {NATIVE}/events": (READ, None),
     f"GET {NATIVE}/outputs": (OWN, None),

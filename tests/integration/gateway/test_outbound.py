@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from indaco_common.clock import SystemClock
 from indaco_common.testing.receiver import Receiver, receiving
 from indaco_gateway.model.delivery import Result
 from indaco_gateway.webhooks.destinations import Destinations
-from indaco_gateway.webhooks.outbound import Outbound, Post
+from indaco_gateway.webhooks.outbound import LOOKUPS, Outbound, Post
 
 PORTS = "1-65535"
 NAME = "hooks.example.org"
@@ -163,6 +164,39 @@ async def test_a_receiver_that_does_not_answer_is_left_after_the_time_limit() ->
     assert result == Result(error="no answer within 0.2 s")
 
 
+async def test_many_receivers_that_hang_leave_a_connection_for_one_that_does_not(receiver: Receiver) -> None:
+    async with (
+        receiving(hang_s=30) as hangs,
+        outbound(LOOPBACK, ("127.0.0.1",), timeout_s=3) as made,
+        asyncio.TaskGroup() as group,
+    ):
+        tries = [group.create_task(post(made, hangs.port)) for _ in range(128)]
+        await hangs.has(100)
+        assert (await post(made, receiver.port)).status == 200
+        assert not any(each.done() for each in tries)
+
+
+async def test_a_name_that_is_slow_to_resolve_takes_one_thread_however_often_it_is_asked_for(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve, goes_on, asked = socket.getaddrinfo, threading.Event(), []
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(host)
+        if host == NAME:
+            goes_on.wait(20)
+        return resolve("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    async with outbound(LOOPBACK, timeout_s=0.2) as made:
+        for _ in range(2):
+            results = await asyncio.gather(*(post(made, receiver.port) for _ in range(LOOKUPS)))
+            assert {result.error for result in results} == {"no answer within 0.2 s"}
+        assert (await post(made, receiver.port, "good.example.org")).status == 200
+        goes_on.set()
+    assert asked == [NAME, "good.example.org"]
+
+
 async def test_an_answer_without_an_end_is_not_read() -> None:
     sent = 0
 
@@ -178,6 +212,27 @@ async def test_an_answer_without_an_end_is_not_read() -> None:
         result = await post(made, port)
     assert (result.status, result.error, len(result.answer)) == (200, "", 200)
     assert sent < 50_000_000
+
+
+@pytest.mark.parametrize("ending", ["hangs", "breaks off"])
+async def test_a_receiver_that_has_said_yes_is_believed_whatever_becomes_of_the_rest(ending: str) -> None:
+    ended = asyncio.Event()
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\n")
+        await writer.drain()
+        if ending == "hangs":
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    server = await asyncio.start_server(half, "127.0.0.1", 0)
+    async with server, outbound(LOOPBACK, ("127.0.0.1",), timeout_s=0.5) as made:
+        result = await post(made, server.sockets[0].getsockname()[1])
+        await ended.wait()
+    assert result == Result(status=202)
 
 
 async def test_what_is_kept_of_an_answer_is_short_and_printable() -> None:

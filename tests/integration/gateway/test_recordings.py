@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from indaco_common.clock import SystemClock
 from indaco_common.contracts import orchestrator
 from indaco_common.ids import DeploymentId
 
@@ -45,11 +46,17 @@ async def given(world: World, what: str) -> dict[str, str]:
         machines = [f"server-{n}" for n in range(12 if what == "large" else 1)]
         started = [orchestrator.NodeStarted(**node(id, name), public_address="192.0.2.7") for name in machines]
         await world.say(*started, running_event(id, nodes=tuple(machines)))
+    resources = (await world.get(f"/deployments/{id}/resources")).json["content"]
+    if what in ("stopping", "stopped"):
+        url = f"/deployments/{id}/resources/{resources[0]['uuid']}/actions"
+        assert (await world.send("POST", url, json={"type": "stop"})).status == 202
+    if what == "stopped":
+        stopped_at = SystemClock().now()
+        await world.say(orchestrator.NodeStopped(**node(id), run=1, number=1, stopped_at=stopped_at))
     if what in ("deleting", "deleted"):
         assert (await world.send("DELETE", f"/deployments/{id}")).status == 204
     if what == "deleted":
         await world.say(orchestrator.DeploymentDeleted(deployment_id=id))
-    resources = (await world.get(f"/deployments/{id}/resources")).json["content"]
     return {**names, "id": id, "rid": resources[0]["uuid"]}
 
 

@@ -1,4 +1,4 @@
-"""Resources of the INDIGO API by type, what can be done to them, and what is not offered at all."""
+"""Resources of the INDIGO API by type, and what is not offered at all."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pytest
 
 from indaco_common.contracts import orchestrator
 from indaco_common.secrets.embedded import EmbeddedVault
-from indaco_common.units import ResourceVector
 
 from .world import COMPOSE, VM, Issuer, World, node, running, running_event
 
@@ -27,15 +26,6 @@ topology_template:
       capabilities:
         host: {properties: {num_cpus: 1, mem_size: 512 MB}}
 """
-
-
-async def runs(world: World, template: str = VM) -> tuple[str, str]:
-    """Return the ids of a deployment that runs and of its only machine."""
-    id = await world.created(template)
-    name = (await world.get(f"/deployments/{id}/resources")).json["content"][0]["metadata"]["instance_name"]
-    machine = {**node(id, name), "needs": ResourceVector(instances=1, cpu_milli=1500, memory_mib=2048, disk_gib=20)}
-    await world.say(orchestrator.NodeStarted(**machine, public_address="192.0.2.7"), running_event(id, nodes=(name,)))
-    return id, (await world.get(f"/deployments/{id}/resources")).json["content"][0]["uuid"]
 
 
 @pytest.mark.parametrize(
@@ -70,44 +60,6 @@ async def test_a_filter_needs_a_type(world: World, query: str) -> None:
 async def test_the_order_of_resources_is_refused_if_it_makes_no_sense(world: World) -> None:
     id = await world.created()
     assert (await world.get(f"/deployments/{id}/resources?sort=createdAt,desc&sort=nothing")).status == 400
-
-
-# ── actions
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "told"),
-    [
-        ({"type": "stop"}, 501, "No provider's driver can stop machines yet"),
-        ({"type": "start"}, 400, "Cannot start a resource in STARTED state; it must be STOPPED"),
-        ({"type": "explode"}, 400, "The action 'explode' is not one of start, stop"),
-        ({"type": None}, 400, "An action type must be provided"), ({}, 400, "An action type must be provided"),
-        ({"type": 5}, 400, "1 field(s) of the body are wrong; type: Input should be a valid string"),
-    ],
-)  # fmt: skip
-async def test_an_action_is_looked_at_before_it_is_said_that_nobody_can_do_it(
-    world: World, body: dict[str, object], status: int, told: str
-) -> None:
-    id, rid = await runs(world)
-    answer = await world.send("POST", f"/deployments/{id}/resources/{rid}/actions/", json=body)
-    assert (answer.status, answer.message) == (status, told)
-
-
-async def test_an_action_needs_a_machine_that_runs_and_the_right_to_change_it(world: World) -> None:
-    id = await world.created()
-    rid = (await world.get(f"/deployments/{id}/resources")).json["content"][0]["uuid"]
-    stop = {"type": "stop"}
-    early = await world.send("POST", f"/deployments/{id}/resources/{rid}/actions", json=stop)
-    assert (early.status, early.message) == (409, "Cannot perform actions on deployment in CREATE_IN_PROGRESS state")
-    assert int(early.headers["Retry-After"]) > 0
-    absent = await world.send("POST", f"/deployments/{id}/resources/none/actions", json=stop)
-    assert (absent.status, absent.message) == (400, f"Resource <none> not found in deployment <{id}>")
-    assert (await world.send("POST", f"/deployments/nothing/resources/{rid}/actions", json=stop)).status == 404
-    assert (await world.send("POST", f"/deployments/{id}/resources/{rid}/actions", "bob", json=stop)).status == 404
-    assert (await world.send("POST", f"/deployments/{id}/resources/{rid}/actions", data="type=stop")).status == 415
-    container, rid = await runs(world, DOCKER)
-    refused = await world.send("POST", f"/deployments/{container}/resources/{rid}/actions", json=stop)
-    assert (refused.status, refused.message.endswith("it is no machine")) == (400, True)
 
 
 # ── what a machine is told to be

@@ -50,7 +50,7 @@ DEAD = "needs a delivery that was given up"
 NEVER = {  # operations that nothing generated need succeed at
     **dict.fromkeys(("GET /schedules", "POST /schedules", "GET /schedules/{id}"), "501"),
     **dict.fromkeys(("GET /schedules/{id}/events", "GET /schedules/{id}/template"), "501"),
-    "POST /deployments/{id}/resources/{rid}/actions": "501",
+    **dict.fromkeys(("POST /deployments/{id}/resources/{rid}/actions", "POST /v1/deployments/{id}/actions"), "needs machines that run"),
     "PATCH /deployments/{id}": "needs a deletion that hangs",
     "POST /v1/deployments/{id}/callback-deliveries/{delivery}/retry": DEAD,
     "POST /v1/subscriptions/{id}/deliveries/{delivery}/retry": DEAD,

@@ -11,12 +11,19 @@ import pytest
 
 from indaco_common.contracts import orchestrator
 from indaco_common.contracts.values import Failure
+from indaco_common.envelope import Context
+from indaco_common.errors import Conflict
 from indaco_common.ids import DeploymentId
 from indaco_common.secrets.embedded import EmbeddedVault
+from indaco_common.secrets.vault import VaultSecrets
 from indaco_common.testing.federation import free_ports
 from indaco_common.testing.receiver import Receiver, receiving
-from indaco_gateway.model import delivery
-from indaco_gateway.webhooks import listeners
+from indaco_gateway.api.subscriptions import Subscriptions
+from indaco_gateway.model import delivery, subscription
+from indaco_gateway.model.subscription import Subscription
+from indaco_gateway.webhooks import cloudevents, listeners, signing
+from indaco_gateway.webhooks.deliveries import CRASHED
+from indaco_gateway.webhooks.shares import SHARE
 
 from .world import PLACE, Answer, Issuer, World, running, running_event
 
@@ -128,8 +135,6 @@ async def test_an_operator_is_told_of_every_deployment_for_a_day_after_the_last_
     assert made["claims_expire_at"] > made["created_at"]
     id = await world.created()
     assert [each.type for each in await receiver.has(1)] == ["deployment.requested"]
-    from indaco_gateway.model import subscription
-
     monkeypatch.setattr(subscription, "CLAIMS_LAST", subscription.CLAIMS_LAST * 0)
     await world.say(running_event(id))
     monkeypatch.undo()
@@ -216,6 +221,34 @@ async def test_a_receiver_that_takes_nothing_pauses_its_subscription_with_the_re
         assert (await receiver.has(count + 1))[-1].type == "deployment.running"
 
 
+async def test_a_delivery_that_cannot_be_made_holds_up_no_other_and_lets_none_be_sent_again(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "CLAIM_S", 0.3)
+    monkeypatch.setattr(delivery, "LONGEST_REST_S", 0.1)
+    make, broken = cloudevents.of_step, await world.created()
+
+    def fails(one: delivery.Delivery, *arguments: Any) -> bytes:
+        if one.deployment == broken:
+            raise ValueError(one.type)
+        return make(one, *arguments)
+
+    monkeypatch.setattr(cloudevents, "of_step", fails)
+    made = await subscribe(world, receiver, types=["attempt.started"])
+    ids = [await world.created() for _ in range(3)]
+    await world.say(*(started(id) for id in (broken, *ids)))
+
+    async def are_tried() -> bool:
+        found = {each["deployment"]: each for each in await deliveries(world, made["id"])}
+        return found[broken]["tries"] and all(found[id]["state"] == "delivered" for id in ids)
+
+    await world.until(are_tried)
+    await asyncio.sleep(0.6)
+    assert len(receiver.received) == 3
+    (kept,) = await deliveries(world, made["id"], state="waiting")
+    assert (kept["deployment"], kept["error"]) == (broken, CRASHED.error)
+
+
 async def test_410_pauses_at_once(world: World) -> None:
     async with receiving(answers=[410]) as receiver:
         made = await subscribe(world, receiver)
@@ -268,6 +301,45 @@ async def test_after_a_rotation_both_secrets_sign_and_neither_is_shown_again(wor
         assert secret.encode() not in world.files()
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_of_secrets_that_are_made_at_once_every_one_that_is_shown_is_kept(world: World, *, is_new: bool) -> None:
+    first = [] if is_new else [await world.send("POST", "/v1/webhook-secret")]
+    answers = await asyncio.gather(*(world.send("POST", "/v1/webhook-secret") for _ in range(3)))
+    made, lost = ([each for each in answers if each.status == status] for status in (201, 409))
+    assert made
+    assert len(made) + len(lost) == 3
+    assert {each.json["detail"] for each in lost} <= {signing.OVERTAKEN}
+    kept = await world.infra.vault.get(f"users/{world.user_id('ada')}/webhooks/callback")
+    assert kept is not None
+    valid = {kept["secret"], *(each["secret"] for each in kept["previous"])}  # type: ignore[attr-defined]
+    assert {each.json["secret"] for each in (*first, *made)} <= valid
+
+
+async def test_a_rotation_that_lost_a_race_is_told_and_changes_nothing(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await subscribe(world, receiver)
+    read, rotate = VaultSecrets.get_version, f"/v1/subscriptions/{made['id']}/rotate"
+    answers: list[Answer] = []
+
+    async def overtaken(self: VaultSecrets, path: str) -> tuple[dict[str, object] | None, int]:
+        found = await read(self, path)
+        monkeypatch.undo()
+        answers.append(await world.send("POST", rotate))
+        return found
+
+    monkeypatch.setattr(VaultSecrets, "get_version", overtaken)
+    lost = await world.send("POST", rotate)
+    assert [answers[0].status, lost.status, lost.json["code"]] == [200, 409, "conflict"]
+    assert lost.json["detail"] == signing.OVERTAKEN
+    await world.send("POST", f"/v1/subscriptions/{made['id']}/ping")
+    (ping,) = await receiver.has(1)
+    assert ping.is_signed_with(answers[0].json["secret"])
+    assert ping.is_signed_with(made["secret"])
+    assert len(ping.headers["webhook-signature"].split(" ")) == 2
+    assert (await shown(world, made["id"]))["secret_changed_at"] == answers[0].json["created_at"]
+
+
 async def test_a_subscription_that_changes_sends_what_waits_to_the_new_url(world: World, receiver: Receiver) -> None:
     async with receiving(answers=[503] * 50) as broken:
         made = await subscribe(world, broken, types=["deployment.requested"])
@@ -305,8 +377,6 @@ async def test_a_deleted_subscription_leaves_nothing_but_its_tombstone(world: Wo
 async def test_what_is_left_of_a_deleted_subscription_is_forgotten_later(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from indaco_gateway.model import subscription
-
     monkeypatch.setattr(subscription, "FORGET_AFTER", timedelta())
     made = await subscribe(world, receiver)
     await world.send("DELETE", f"/v1/subscriptions/{made['id']}")
@@ -315,6 +385,38 @@ async def test_what_is_left_of_a_deleted_subscription_is_forgotten_later(
         return world.rows()["aggregates"] == 0
 
     await world.until(is_gone)
+
+
+async def test_a_subscription_that_is_deleted_while_it_is_read_is_gone_and_nothing_is_noted_in_what_is_left(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, other = [await subscribe(world, receiver, scope="readable") for _ in range(2)]
+    seen = Subscriptions._seen
+
+    async def overtaken(self: Subscriptions, one: Subscription, *arguments: Any) -> Subscription:
+        if one.id == made["id"]:
+            await world.send("DELETE", f"/v1/subscriptions/{one.id}")
+        return await seen(self, one, *arguments)
+
+    monkeypatch.setattr(subscription, "CLAIMS_REFRESH", timedelta())
+    monkeypatch.setattr(Subscriptions, "_seen", overtaken)
+    assert [each["id"] for each in (await world.get("/v1/subscriptions")).json["content"]] == [other["id"]]
+    assert (await world.infra.repository(Subscription).get(made["id"])).claims is None
+    made = await subscribe(world, receiver, scope="readable")
+    assert (await world.get(f"/v1/subscriptions/{made['id']}")).status == 404
+
+
+async def test_who_only_reads_is_answered_also_where_what_the_token_says_cannot_be_noted(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(_: object) -> None:
+        raise Conflict
+
+    made = await subscribe(world, receiver, scope="readable")
+    monkeypatch.setattr(subscription, "CLAIMS_REFRESH", timedelta())
+    monkeypatch.setattr("indaco_gateway.api.subscriptions.rerun", lost)
+    for path in ("/v1/subscriptions", f"/v1/subscriptions/{made['id']}", f"/v1/subscriptions/{made['id']}/deliveries"):
+        assert (await world.get(path)).status == 200, path
 
 
 async def test_subscriptions_are_their_owners_alone(world: World, receiver: Receiver) -> None:
@@ -339,7 +441,9 @@ async def test_subscriptions_are_their_owners_alone(world: World, receiver: Rece
         ({"url": "https://user:secret@example.org/"}, "/url"),
         ({"url": "https://example.org:25/"}, "/url"),
         ({"url": "https://example.org/", "types": ["deployment.running", "[a-z]+"]}, "/types/1"),
+        ({"url": "https://example.org/", "types": ["deployment.running", "attempt.alive"]}, "/types/1"),
         ({"url": "https://example.org/", "types": []}, "/types"),
+        ({"url": "https://example.org/", "group": "/"}, "/group"),
         ({"url": "https://example.org/", "scope": "all"}, "/scope"),
         ({"url": "https://example.org/", "secret": "mine"}, "/secret"),
         ({"types": ["*"]}, "/url"),
@@ -350,6 +454,23 @@ async def test_what_is_wrong_with_a_subscription_is_told_where(
 ) -> None:
     answer = await world.send("POST", "/v1/subscriptions", json=body)
     assert (answer.status, [error["pointer"] for error in answer.json["errors"]]) == (400, [pointer])
+
+
+async def test_a_type_that_no_event_has_is_refused_with_the_nearest_and_one_of_earlier_days_stays(
+    world: World, receiver: Receiver
+) -> None:
+    made = await subscribe(world, receiver)
+    one = f"/v1/subscriptions/{made['id']}"
+    answer = await world.send("PATCH", one, json={"types": ["deployment.complete"]})
+    assert (answer.status, [error["pointer"] for error in answer.json["errors"]]) == (400, ["/types/0"])
+    assert answer.json["errors"][0]["detail"].endswith(
+        "would match none; the nearest are deployment.deleted, deployment.reset, deployment.deleting"
+    )
+    async with world.infra.repository(Subscription).edit(made["id"], Context()) as known:
+        known.terms = known.terms.model_copy(update={"types": ("node.vanished",)})
+    assert (await shown(world, made["id"]))["types"] == ["node.vanished"]
+    changed = await world.send("PATCH", one, json={"description": "of earlier days"})
+    assert (changed.status, changed.json["types"]) == (200, ["node.vanished"])
 
 
 async def test_a_user_has_a_bounded_number_of_subscriptions_also_in_a_burst(
@@ -383,6 +504,83 @@ async def test_too_many_that_wait_for_a_receiver_that_takes_nothing_pause_its_su
         await world.until(is_paused)
         found = await shown(world, made["id"])
         assert (found["reason"], found["waiting"], found["dead"]) == ("more than 3 deliveries were waiting", 3, 1)
+
+
+# ── receivers that hang
+
+
+class Hanging:
+    """A receiver with many addresses that takes connections, and never answers. *most*: those that were open at a time."""
+
+    HOSTS = tuple(f"127.0.2.{n}" for n in range(1, 49))
+
+    def __init__(self) -> None:
+        (self.port,), self.most = free_ports(1), 0
+        self.open: set[asyncio.StreamWriter] = set()
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(writer)
+        self.most = max(self.most, len(self.open))
+        await reader.read()  # until one of the two hangs up
+        writer.close()
+        self.open.discard(writer)
+
+
+@pytest.fixture
+async def hanging() -> AsyncIterator[Hanging]:
+    found = Hanging()
+    async with await asyncio.start_server(found.take, Hanging.HOSTS, found.port):
+        yield found
+    for writer in [*found.open]:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def pinged(world: World, user: str, *urls: str) -> None:
+    """Subscribe to each URL, and let something wait for each."""
+    for url in urls:
+        answer = await world.send("POST", "/v1/subscriptions", user, json={"url": url, "types": ["node.started"]})
+        assert answer.status == 201, answer.text
+        assert (await world.send("POST", f"/v1/subscriptions/{answer.json['id']}/ping", user)).status == 202
+
+
+async def test_a_host_that_never_answers_keeps_its_share_alone_and_others_are_served_at_once(
+    world: World, receiver: Receiver, hanging: Hanging
+) -> None:
+    for user in ("ada", "bob", "eve"):
+        await pinged(world, user, *[f"http://{hanging.HOSTS[0]}:{hanging.port}/{n}" for n in range(14)])
+    await pinged(world, "root", receiver.url)
+    await receiver.has(1, within_s=3)
+    await asyncio.sleep(1.5)  # the timer has asked for the others again
+    assert hanging.most == len(hanging.open) == SHARE
+
+
+async def test_an_owner_whose_many_hosts_never_answer_keeps_one_share_and_others_are_served_at_once(
+    world: World, receiver: Receiver, hanging: Hanging
+) -> None:
+    urls = [f"http://{host}:{hanging.port}/" for host in hanging.HOSTS]
+    ids = [await world.created(callback=url) for url in urls[:40]]
+    await world.say(*(started(id) for id in ids))
+    await pinged(world, "ada", *urls[40:])
+    await world.say(started(await world.created(user="bob", callback=receiver.url)))
+    await receiver.has(1, within_s=3)
+    await asyncio.sleep(1.5)
+    assert hanging.most == len(hanging.open) == SHARE
+
+
+async def test_a_host_with_many_webhooks_that_answers_fast_serves_all_of_them_in_no_time(
+    world: World, receiver: Receiver
+) -> None:
+    for user in ("ada", "bob", "eve", "root"):
+        for n in range(19):
+            await subscribe(world, receiver, user, types=["node.started"], description=str(n))
+    every = [
+        (user, one["id"])
+        for user in ("ada", "bob", "eve", "root")
+        for one in (await world.get("/v1/subscriptions", user)).json["content"]
+    ]
+    await asyncio.gather(*(world.send("POST", f"/v1/subscriptions/{id}/ping", user) for user, id in every))
+    assert len({each.id for each in await receiver.has(len(every), within_s=4)}) == 76
 
 
 # ── callbacks
@@ -536,7 +734,7 @@ async def test_a_gateway_that_died_before_it_told_anyone_tells_when_the_message_
     monkeypatch.setattr(Announcements, "announce", dies_once)
     event = running_event(id)
     from indaco_common.clock import SystemClock
-    from indaco_common.envelope import Context, seal
+    from indaco_common.envelope import seal
 
     body = seal(event, Context(), source="orchestrator", version=1, index=0, now=SystemClock().now()).body
     await world.infra.bus.inject("gateway", body)
@@ -600,6 +798,30 @@ async def test_without_a_vault_no_try_is_spent(
     assert (found["state"], found["tries"], receiver.received) == ("waiting", 0, [])
     monkeypatch.setattr(WebhookSecrets, "signer", signer)
     await receiver.has(1)
+
+
+async def test_what_changes_a_deployment_without_a_step_tells_nobody_of_the_last_step_again(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "KEPT", 1)
+    made = await subscribe(world, receiver)
+    id = await world.created()
+    await receiver.has(1)
+    ping = f"/v1/subscriptions/{made['id']}/ping"
+    await world.send("POST", ping)
+
+    async def is_forgotten() -> bool:
+        return [(each["type"], each["state"]) for each in await deliveries(world, made["id"])] == [
+            ("subscription.ping", "delivered")
+        ]
+
+    await world.until(is_forgotten)
+    named = await world.send("PATCH", f"/v1/deployments/{id}", json={"name": "anew"})
+    assert named.status == 200, named.text
+    await asyncio.sleep(0.1)
+    await world.send("POST", ping)
+    received = await receiver.has(3)
+    assert [each.type for each in received] == ["deployment.requested", "subscription.ping", "subscription.ping"]
 
 
 async def test_a_users_step_that_was_not_told_is_told_with_the_next_event(

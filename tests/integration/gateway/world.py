@@ -39,7 +39,10 @@ VM = (ROOT / "examples" / "templates" / "virtual-machine.yaml").read_text()
 COMPOSE = (ROOT / "examples" / "templates" / "docker-compose.yaml").read_text()
 TOPOLOGY = Topology({
     "gateway": SERVICE.messages,
-    "orchestrator": (gateway.DeploymentRequested, gateway.DeploymentUpdateRequested, gateway.DeploymentDeletionRequested),
+    "orchestrator": (
+        gateway.DeploymentRequested, gateway.DeploymentUpdateRequested, gateway.DeploymentDeletionRequested,
+        gateway.DeploymentActionRequested,
+    ),
     "vault-broker": (vault.KeyCreate, vault.KeyRegister, vault.KeyDelete),
 })  # fmt: skip
 GROUPS = {"ada": ("cms", "cms/analysis"), "bob": ("cms",), "eve": ("atlas",), "root": ("indaco-admins",)}

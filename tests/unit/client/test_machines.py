@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from indaco_client.errors import IndacoClientError, NotFound, Refused
+from indaco_client.errors import Conflict, IndacoClientError, NotFound, Refused
 from indaco_client.machines import Target, target
 
 CREDS = {"node_creds": {"user": "debian", "token_type": "public_key", "token": "ssh-ed25519 A"}}
@@ -25,6 +25,7 @@ def machine(node: str, address: str, state: str = "STARTED") -> dict[str, Any]:
         ({}, [machine("a-0", "192.0.2.7", "DELETED"), machine("a-1", "2001:db8::8")], None, Target("2001:db8::8", 22, "", "a-1")),
         ({"u": [{"user": "-oProxyCommand=x"}]}, [machine("a-0", "h")], None, Target("h", 22, "", "a-0")),
         ({"e": "ssh://h:2201", "f": "ssh://h:2202"}, [machine("a-0", "h"), machine("a-1", "h")], "a-1", Target("h", 22, "", "a-1")),
+        ({"e": "ssh://h:2201"}, [machine("a-0", "h", "STOPPED"), machine("a-1", "h")], None, Target("h", 2201, "", "a-0")),
     ],
 )  # fmt: skip
 def test_the_machine_is_found(outputs: dict[str, Any], resources: list[Any], node: str | None, found: Target) -> None:
@@ -43,6 +44,21 @@ def test_the_machine_is_found(outputs: dict[str, Any], resources: list[Any], nod
         ({"e": "ssh://h i"}, [], None, Refused, "is no address"),
         ({"e": "ssh://h:99999"}, [], None, NotFound, "no machine of it has an address"),
         ({}, [machine("a-0", "-oX")], None, Refused, "is no address"),
+        ({}, [machine("a-0", "h", "STOPPED")], None, Conflict, "a-0 is STOPPED: nobody answers there"),
+        (
+            {"e": "ssh://h:2222"},
+            [machine("a-0", "h", "STOPPING")],
+            None,
+            Conflict,
+            "a-0 is STOPPING: nobody answers there",
+        ),
+        (
+            {},
+            [machine("a-0", "h"), machine("a-1", "i", "STARTING")],
+            "a-1",
+            Conflict,
+            "a-1 is STARTING: nobody answers there",
+        ),
     ],
 )
 def test_what_is_no_machine_is_told(

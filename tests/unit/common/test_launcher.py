@@ -203,6 +203,37 @@ def test_a_deployment_that_nobody_spoke_of_has_no_trace(data: Path) -> None:
     assert (told.exit_code, told.output) == (1, "Error: the journals know nothing of d-0\n")
 
 
+@pytest.mark.parametrize("store", ["sqlite:", "sqlite:other", "sqlite:///{}/other"])
+def test_who_only_looks_makes_nothing(
+    store: str, data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("INDACO_DATA", "data")
+    monkeypatch.setenv("INDACO_STORE", store.format(here))
+    assert indaco("trace", "d-0").output == "Error: the journals know nothing of d-0\n"
+    told = indaco("doctor")
+    assert told.exit_code == 0
+    assert "not there yet, and made at the first start: gateway, sla," in told.output
+    assert list(here.iterdir()) == []
+
+
+def test_who_only_looks_reads_the_files_that_there_are_and_adds_none(data: Path) -> None:
+    publish(data, alive(1))
+    assert len(json.loads(indaco("trace", "d-1", "-o", "json").output)) == 1
+    told = indaco("doctor")
+    assert "not there yet, and made at the first start: gateway, sla, vault-broker, accounting\n" in told.output
+    assert [file.name for file in data.iterdir()] == ["orchestrator.db"]
+
+
+def test_doctor_tells_of_a_place_where_no_store_can_be_made(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "taken").write_text("a file")
+    monkeypatch.setenv("INDACO_DATA", str(data / "taken" / "data"))
+    told = indaco("doctor")
+    assert told.exit_code == 1
+    assert f"FAIL  store    {data / 'taken' / 'data'}: {data / 'taken'} is no folder" in told.output
+
+
 def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INDACO_BUS", "kafka://broker")
     told = indaco("topology", "verify")

@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, Field
 
+from indaco_common import telemetry
 from indaco_common.errors import Conflict, FieldError, Forbidden, Invalid, QuotaExceeded, Unauthenticated, Unavailable
 from indaco_common.web import Face, Health, Served, base_url, create_app, json_response, load_json, read_json
-from indaco_common.web import app as web_app
 
 Client = TestClient[web.Request, web.Application]
 
@@ -358,7 +358,7 @@ async def test_each_request_is_a_server_span_in_the_callers_trace(
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(web_app, "_tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(telemetry, "tracer", provider.get_tracer)
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     async with client.get("/v1/fail/bug", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}):
         pass

@@ -94,6 +94,34 @@ def node_removed(attempt: int = 1, node: str = "server-0", provider: str = "SITE
     return orchestrator.NodeRemoved(**_node(attempt, node, provider), stopped_at=NOW + 9 * MINUTE)
 
 
+def node_stopped(
+    run: int = 1, number: int = 0, *, node: str = "server-0", attempt: int = 1, minute: int = 5
+) -> orchestrator.NodeStopped:
+    known = _node(attempt, node, "SITE-A")
+    return orchestrator.NodeStopped(**known, run=run, number=number, stopped_at=NOW + minute * MINUTE)
+
+
+def node_resumed(
+    run: int = 2, number: int = 0, *, node: str = "server-0", attempt: int = 1, address: str = "192.0.2.77"
+) -> orchestrator.NodeResumed:
+    known = _node(attempt, node, "SITE-A")
+    return orchestrator.NodeResumed(
+        **known, run=run, number=number, resumed_at=NOW + 6 * MINUTE, public_address=address
+    )
+
+
+def action_failed(
+    number: int, detail: str = "it does not stop", *, node: str = "server-0", attempt: int = 1
+) -> orchestrator.NodeActionFailed:
+    return orchestrator.NodeActionFailed(
+        deployment_id=ID, attempt=attempt, node=node, number=number, reason=failure(detail)
+    )
+
+
+def outputs_changed(**outputs: str) -> orchestrator.DeploymentOutputsChanged:
+    return orchestrator.DeploymentOutputsChanged(deployment_id=ID, attempt=1, outputs=outputs)
+
+
 def running(attempt: int = 1, slots: tuple[str, ...] = ("main",), **changes: Any) -> orchestrator.DeploymentRunning:
     known = {"nodes": ("server-0", "server-1"), "outputs": {"ip": "192.0.2.7"} if slots else {}}
     return orchestrator.DeploymentRunning(deployment_id=ID, attempt=attempt, slots=slots, **{**known, **changes})

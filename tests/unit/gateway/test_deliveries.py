@@ -1,6 +1,8 @@
 """The queue of one receiver: what is claimed, tried, given up, kept; and what a subscription makes of it."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,9 @@ from hypothesis import strategies as st
 
 from indaco_common.contracts.values import Owner
 from indaco_common.errors import AlreadyHandled, NotFound
+from indaco_common.messages import REGISTRY, Event
+from indaco_gateway.handlers import SHOWN
+from indaco_gateway.model import subscription
 from indaco_gateway.model.conflicts import WrongState
 from indaco_gateway.model.delivery import (
     BATCH,
@@ -23,13 +28,17 @@ from indaco_gateway.model.delivery import (
 )
 from indaco_gateway.model.operation import Operation, Status, Step
 from indaco_gateway.model.subscription import (
+    PING,
+    TYPES,
     Callback,
     Claims,
     Subscription,
     SubscriptionState,
     Terms,
     is_pattern,
+    is_possible,
     matches,
+    nearest,
     news,
 )
 
@@ -215,6 +224,50 @@ def test_patterns_match_whole_words(pattern: str, type: str, *, expected: bool) 
 )
 def test_what_is_no_pattern_is_not_taken(text: str) -> None:
     assert not is_pattern(text)
+
+
+def test_the_types_that_are_known_are_those_of_steps_and_no_step_is_of_another() -> None:
+    noted = {
+        name.removeprefix("gateway.")
+        for file in sorted(Path(subscription.__file__).parent.glob("*.py"))
+        for name in re.findall(r'"(gateway\.deployment\.[a-z-]+)"', file.read_text())
+    }
+    shown = {kind.TYPE.split(".", 1)[1].rpartition(".")[0] for kind in SHOWN}
+    said = {name.split(".", 1)[1].rpartition(".")[0] for name, kind in REGISTRY.items() if issubclass(kind, Event)}
+    assert noted | shown | {PING} <= TYPES
+    assert TYPES - noted - said == {PING}
+    assert all(is_pattern(type) and is_possible(type) for type in TYPES)
+
+
+@pytest.mark.parametrize("pattern", ["*", "*.*", "deployment.*", "*.failed", "node.started", "subscription.*", PING])
+def test_patterns_that_match_something_are_possible(pattern: str) -> None:
+    assert is_possible(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("deploymnet.*", "deployment.*"), ("deployment.complete", "deployment.deleted"), ("*.fail", "*.failed"), ("node.stoped", "node.stopped"),
+        ("attempt.alive", "attempt.failed"), ("gateway.running", "deployment.running"),
+    ],
+)  # fmt: skip
+def test_of_a_pattern_that_can_match_nothing_the_likest_names_are_told(pattern: str, expected: str) -> None:
+    assert not is_possible(pattern)
+    assert expected in nearest(pattern)
+    assert all(is_possible(name) for name in nearest(pattern))
+
+
+def test_a_pattern_of_an_earlier_time_is_read_and_matches_nothing() -> None:
+    one = Subscription.model_validate_json(a_subscription(types=("node.vanished",)).model_dump_json())
+    assert one.terms.types == ("node.vanished",)
+    assert not one.terms.want("node.removed")
+
+
+def test_of_two_renewals_the_later_counts_in_whichever_order_they_are_noted() -> None:
+    one = a_subscription()
+    for seconds in (2, 1):
+        one.rotated(NOW + timedelta(seconds=seconds))
+    assert one.secret_changed_at == NOW + timedelta(seconds=2)
 
 
 def test_a_subscription_that_has_a_step_does_not_take_it_again() -> None:

@@ -20,6 +20,7 @@ from .builders import (
     ORCHESTRATOR,
     SLA,
     accepted,
+    action_failed,
     attempt_failed,
     degraded,
     delete_failed,
@@ -28,7 +29,10 @@ from .builders import (
     failure,
     hear,
     node_removed,
+    node_resumed,
     node_started,
+    node_stopped,
+    outputs_changed,
     place,
     reason,
     rejected,
@@ -74,6 +78,7 @@ FAIL_OVER = said(
     reserved(refused=(reason(),)),
     started(),
     node_started(),
+    node_stopped(),
     attempt_failed(),
     reserved(2, "SITE-C", refused=(reason(), reason("SITE-A"))),
     node_removed(),
@@ -124,7 +129,29 @@ DELETION = said(
     orchestrator.AttemptCleaned(deployment_id=ID, attempt=1),
     deleted("SITE-A: vm"),
 )
-STORIES = [FAIL_OVER, NO_PLACE, UPDATES, DELETION]
+POWER = said(
+    reserved(),
+    started(),
+    node_started(),
+    node_started(node="server-1"),
+    running(),
+    node_stopped(1, 1),
+    node_stopped(1, 1, node="server-1"),
+    node_stopped(1, 2, minute=7),
+    node_resumed(2, 3),
+    node_resumed(2, 3, node="server-1", address="192.0.2.78"),
+    outputs_changed(ip="192.0.2.77"),
+    node_stopped(2, 3, minute=8),
+    node_resumed(3, 4, address="192.0.2.79"),
+    action_failed(5, "it does not stop"),
+    outputs_changed(ip="192.0.2.79"),
+    node_stopped(3, 5, minute=9),
+    node_stopped(3, 6, minute=10),
+    action_failed(7, "it does not start"),
+    action_failed(8, "it still does not"),
+    node_removed(node="server-1"),
+)
+STORIES = [FAIL_OVER, NO_PLACE, UPDATES, DELETION, POWER]
 
 
 def told(story: Sequence[Said], *, deleting: bool = False) -> Operation:
@@ -136,7 +163,7 @@ def told(story: Sequence[Said], *, deleting: bool = False) -> Operation:
     return operation
 
 
-@pytest.mark.parametrize("story", STORIES, ids=["fail-over", "no place", "updates", "deletion"])
+@pytest.mark.parametrize("story", STORIES, ids=["fail-over", "no place", "updates", "deletion", "power"])
 @given(choice=st.data())
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_order_and_however_often_the_view_is_the_same_in_the_end(

@@ -343,6 +343,20 @@ async def test_a_container_that_cannot_be_started_is_removed_and_the_reason_is_k
     assert odd.asked[-1] == "DELETE /containers/c0ffee"
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [(500, "all ports are allocated", NoCapacity), (500, "the daemon is shutting down", Unavailable)],
+)
+async def test_a_container_that_cannot_be_started_again_stays(
+    engine: tuple[OddEngine, DockerDriver], status: int, message: str, expected: type[IndacoError]
+) -> None:
+    odd, driver = engine
+    odd.answers |= {"POST /containers/c0ffee/start": failing(status, message)}
+    with pytest.raises(expected):
+        await driver.start(ResourceId("c0ffee"), {})
+    assert not [asked for asked in odd.asked if asked.startswith("DELETE")]
+
+
 async def test_the_loser_of_a_race_takes_the_winners_container(engine: tuple[OddEngine, DockerDriver]) -> None:
     odd, driver = engine
     listed: list[dict[str, Any]] = []

@@ -47,7 +47,7 @@ class OddDriver:
         answer = self.answer()
         return await answer if asyncio.iscoroutine(answer) else answer
 
-    create = find = describe = delete = capacity = usage = _any
+    create = find = describe = delete = capacity = usage = start = stop = _any
 
 
 def every_call(driver: GuardedDriver) -> list[Callable[[], Any]]:
@@ -58,6 +58,8 @@ def every_call(driver: GuardedDriver) -> list[Callable[[], Any]]:
         lambda: driver.delete(ID, {}),
         lambda: driver.capacity({}),
         lambda: driver.usage(ID, {}),
+        lambda: driver.start(ID, {}),
+        lambda: driver.stop(ID, {}),
     ]
 
 

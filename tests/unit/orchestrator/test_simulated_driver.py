@@ -206,6 +206,79 @@ async def test_a_machine_can_be_stopped_and_lost_from_outside(open_cloud: Opener
     assert (await cloud.driver.describe(id, cloud.credential)).phase is Phase.ABSENT
 
 
+async def test_a_machine_that_was_stopped_comes_back_after_its_boot_at_another_address(open_cloud: Opener) -> None:
+    cloud = await open_cloud("boot_s=30")
+    id = await cloud.driver.create(key(), replace(SPEC, ports=(PortRule(port=80),)), cloud.credential)
+    cloud.clock.advance(timedelta(seconds=30))
+    before = await cloud.driver.describe(id, cloud.credential)
+    await cloud.driver.stop(id, cloud.credential)
+    assert (await cloud.driver.describe(id, cloud.credential)).phase is Phase.STOPPED
+    cloud.clock.advance(timedelta(hours=1))
+    await cloud.driver.start(id, cloud.credential)
+    assert (await cloud.driver.describe(id, cloud.credential)).phase is Phase.CREATING
+    cloud.clock.advance(timedelta(seconds=30))
+    after = await cloud.driver.describe(id, cloud.credential)
+    assert (after.phase, after.started_at) == (Phase.RUNNING, cloud.clock.now())
+    assert after.public_addresses != before.public_addresses
+
+
+async def test_a_stopped_machine_keeps_its_room(open_cloud: Opener) -> None:
+    cloud = await open_cloud("capacity=1&boot_s=0")
+    id = await cloud.driver.create(key(), SPEC, cloud.credential)
+    await cloud.driver.stop(id, cloud.credential)
+    with pytest.raises(NoCapacity):
+        await cloud.driver.create(key(1), SPEC, cloud.credential)
+    await cloud.driver.start(id, cloud.credential)
+    assert (await cloud.driver.describe(id, cloud.credential)).phase is Phase.RUNNING
+
+
+async def test_a_start_may_find_no_room_and_may_fail_as_a_creation_may(open_cloud: Opener) -> None:
+    cloud = await open_cloud("boot_s=0&seed=3")
+    id = await cloud.driver.create(key(), SPEC, cloud.credential)
+    await cloud.driver.stop(id, cloud.credential)
+    break_site(cloud.folder, fail_rate=1)
+    seen: Counter[str] = Counter()
+    for _ in range(40):
+        try:
+            await cloud.driver.start(id, cloud.credential)
+        except (NoCapacity, Unavailable) as error:
+            seen[type(error).__name__] += 1
+    assert seen.keys() == {"NoCapacity", "Unavailable"}
+    break_site(cloud.folder, boot_fail_rate=1)
+    await cloud.driver.start(id, cloud.credential)
+    assert (await cloud.driver.describe(id, cloud.credential)).phase is Phase.FAILED
+
+
+async def test_a_bucket_cannot_be_stopped(open_cloud: Opener) -> None:
+    cloud = await open_cloud()
+    id = await cloud.driver.create(key(), NodeSpec(kind="bucket", needs=ResourceVector(buckets=1)), cloud.credential)
+    with pytest.raises(SpecRejected, match="bucket"):
+        await cloud.driver.stop(id, cloud.credential)
+
+
+async def test_a_machine_that_was_stopped_from_outside_can_be_started(open_cloud: Opener) -> None:
+    cloud = await open_cloud()
+    id = await cloud.driver.create(key(), SPEC, cloud.credential)
+    site = Site(cloud.folder)
+    site.transact(lambda c: simulated_site.force(c, id, Phase.STOPPED, "stopped by the site"))
+    site.close()
+    await cloud.driver.start(id, cloud.credential)
+    state = await cloud.driver.describe(id, cloud.credential)
+    assert (state.phase, state.reason) == (Phase.RUNNING, "")
+
+
+async def test_a_site_of_before_machines_could_be_stopped_goes_on(open_cloud: Opener) -> None:
+    cloud = await open_cloud()
+    id = await cloud.driver.create(key(), SPEC, cloud.credential)
+    site = Site(cloud.folder)
+    for column in ("stopped_at", "ran_s"):
+        site.transact(lambda c, name=column: c.execute(f"ALTER TABLE machines DROP COLUMN {name}"))
+    site.close()
+    later = await open_cloud()
+    await later.driver.stop(id, cloud.credential)
+    assert (await later.driver.describe(id, cloud.credential)).phase is Phase.STOPPED
+
+
 async def test_the_books_keep_what_was_deleted(open_cloud: Opener) -> None:
     cloud = await open_cloud()
     id = await cloud.driver.create(key(), SPEC, cloud.credential)
@@ -213,6 +286,17 @@ async def test_the_books_keep_what_was_deleted(open_cloud: Opener) -> None:
     assert cloud.machines() == []
     (gone,) = cloud.machines(with_deleted=True)
     assert (gone.id, gone.key, gone.deleted_at) == (id, "0190f7c1.1.server-0", NOW)
+
+
+async def test_usage_is_the_time_of_all_runs_and_none_between_them(open_cloud: Opener) -> None:
+    cloud = await open_cloud()
+    id = await cloud.driver.create(key(), SPEC, cloud.credential)
+    seen = []
+    for act in (cloud.driver.stop, cloud.driver.start, cloud.driver.stop, cloud.driver.delete):
+        cloud.clock.advance(timedelta(seconds=1000))
+        await act(id, cloud.credential)
+        seen.append((await cloud.driver.usage(id, cloud.credential)).network_in_bytes / 2000)
+    assert seen == [1000, 1000, 2000, 2000]
 
 
 async def test_usage_is_the_time_that_it_ran(open_cloud: Opener) -> None:

@@ -13,6 +13,7 @@ from indaco_client.program import call, group_of, output_option, pair, program, 
 from indaco_client.progress import line_of
 from indaco_client.tables import clean, show
 
+from .acting import start, stop
 from .create import create
 from .given import complete, given, input_options
 from .shown import own_outputs, show_deployment
@@ -41,7 +42,7 @@ _STATUSES = tuple(
 
 @click.group()
 def deployment() -> None:
-    """Create, watch, show, share and delete deployments.
+    """Create, watch, show, share, stop, start and delete deployments.
 
     ID is an id, the beginning of one that no other has, or a name.
 
@@ -49,7 +50,8 @@ def deployment() -> None:
     """
 
 
-deployment.add_command(create)
+for command in (create, start, stop):
+    deployment.add_command(command)
 
 
 @deployment.command("list")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,11 +11,11 @@ from indaco_client.find import deployment_argument, id_of
 from indaco_client.program import call, output_option
 from indaco_client.tables import show
 
+from .acting import COLUMNS, act, acting_options
+
 if TYPE_CHECKING:
     from indaco_client.client import Client
     from indaco_client.wire import Json
-
-COLUMNS = {"node": "node", "state": "state", "address": "public_address", "type": "type", "id": "id"}
 
 
 @click.group()
@@ -58,35 +58,28 @@ def show_one(*, id: str, node: str, output: str) -> None:
     show(call(work), output, name="node")
 
 
-def _act(id: str, node: str, action: str) -> None:
-    async def work(client: Client) -> None:
-        deployment, found = await _one(client, id, node)
-        await client.act(deployment, found["id"], action)
-
-    call(work)
-    click.echo(f"{action} requested")
-
-
 @resource.command("start")
 @deployment_argument
 @click.argument("node")
-def start(*, id: str, node: str) -> None:
-    """Start a machine that was stopped, as far as its site can.
+@acting_options
+def start(*, id: str, node: str, **options: Any) -> None:
+    """Start a machine that was stopped.
 
     Example: indaco resource start my-cluster agent-1
     """
-    _act(id, node, "start")
+    act("start", id, (node,), **options)
 
 
 @resource.command("stop")
 @deployment_argument
 @click.argument("node")
-def stop(*, id: str, node: str) -> None:
-    """Stop a machine, as far as its site can.
+@acting_options
+def stop(*, id: str, node: str, **options: Any) -> None:
+    """Stop a machine.
 
-    Example: indaco resource stop my-cluster agent-1
+    Example: indaco resource stop my-cluster agent-1 --wait
     """
-    _act(id, node, "stop")
+    act("stop", id, (node,), **options)
 
 
 async def _one(client: Client, id: str, node: str) -> tuple[str, Json]:

@@ -1,14 +1,16 @@
 """``indaco doctor``: is everything there that the services need?"""
 
 import asyncio
+import os
 import platform
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import click
 
-from indaco_common.errors import IndacoError
+from indaco_common.errors import IndacoError, Unavailable
 from indaco_common.infra import open_bus, open_secrets, open_store
 from indaco_common.secrets.child import openbao_binary
 from indaco_common.settings import Settings
@@ -16,6 +18,7 @@ from indaco_common.settings import Settings
 from .embedded import has_docker
 from .operations import log_errors_only
 from .specs import all_specs, read, whole_topology
+from .trace import store_file
 
 Check = Callable[[], Awaitable[str]]
 
@@ -73,15 +76,29 @@ async def _bus() -> str:
 
 
 async def _store() -> str:
-    settings = read(Settings)
+    """Open what there is, and make nothing: a file that is not there yet needs a folder that it can be made in."""
+    settings, absent = read(Settings), []
     for spec in all_specs():
+        if (file := store_file(settings, spec.name)) is not None and not file.exists():
+            _require_writable(file.parent)
+            absent.append(spec.name)
+            continue
         store = open_store(settings, spec.name)
         await store.start()
         try:
             await store.ping()
         finally:
             await store.stop()
-    return f"{settings.store.partition(':')[0]}: all services can read and write"
+    found = f"{settings.store.partition(':')[0]}: all services can read and write"
+    return f"{found}; not there yet, and made at the first start: {', '.join(absent)}" if absent else found
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises: Unavailable, if *folder* can neither be written to nor made."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = f"{there} is no folder that can be written to; set INDACO_DATA or INDACO_STORE"
+        raise Unavailable(f"{folder.absolute()}: {why}")
 
 
 async def _vault() -> str:

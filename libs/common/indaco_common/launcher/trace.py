@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,12 +42,22 @@ def trace(id: str, output: str) -> None:
 
 
 async def story(settings: Settings, id: str) -> list[Envelope]:
-    """Return all envelopes about *id* from every service's journal, oldest first."""
+    """Return all envelopes about *id* from every service's journal, oldest first; of a service that has none yet there are none."""
     found: dict[str, Envelope] = {}
     for spec in all_specs():
+        if (file := store_file(settings, spec.name)) is not None and not file.exists():  # to open it would make it
+            continue
         async for envelope, _ in published(settings, spec.name, JournalQuery(correlation_id=id)):
             found[envelope.id] = envelope
     return sorted(found.values(), key=lambda envelope: (envelope.time, envelope.id))
+
+
+def store_file(settings: Settings, service: str) -> Path | None:
+    """Return where the store of *service* lies, or will lie; None, if it is on a server."""
+    scheme, _, rest = settings.store.partition(":")
+    if scheme != "sqlite":
+        return None
+    return (Path(rest.removeprefix("//")) if rest.strip("/") else settings.data) / f"{service}.db"
 
 
 def tree_of(id: str, envelopes: list[Envelope]) -> Tree:

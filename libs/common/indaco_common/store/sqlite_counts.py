@@ -14,7 +14,7 @@ from indaco_common.errors import Unavailable
 from .database import Database
 from .port import Query
 
-SLOW_S = 0.005  # a count that took longer is kept from then on
+SLOW_S = 0.002  # a count that took longer is kept from then on
 MAX_TABLES = (
     8  # per kind: each costs a look when an aggregate of the kind is saved, and a write when one of its fields changes
 )

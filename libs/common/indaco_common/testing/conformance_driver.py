@@ -18,6 +18,7 @@ from indaco_common.ids import uuid7
 CONTRACT_ERRORS = (NoCapacity, CredentialRejected, SpecRejected, Unavailable)
 CALL_TIMEOUT_S = 10.0
 _NEVER_MADE = "no-such-resource"
+_POWER = "power"  # the ability to start and stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class SiteUnderTest:
 
     async def create(self, key: Any) -> Any:
         return await self.driver.create(key, self.spec, self.credential)
+
+    @property
+    def has_power(self) -> bool:
+        return _POWER in self.driver.abilities
 
     async def phase_of(self, id: Any) -> str:
         return str((await self.driver.describe(id, self.credential)).phase)
@@ -162,6 +167,77 @@ class DriverConformance:
         usage = await site.driver.usage(_NEVER_MADE, site.credential)
         assert (usage.cpu_s, usage.network_in_bytes, usage.network_out_bytes) == (0, 0, 0)
 
+    @pytest.fixture
+    def powered(self, site: SiteUnderTest) -> SiteUnderTest:
+        if not site.has_power:
+            pytest.skip(f"the driver has not the ability {_POWER!r}: it is asked neither to start nor to stop")
+        return site
+
+    async def test_a_machine_stands_still_once_it_was_stopped_and_runs_again_once_it_was_started(
+        self, powered: SiteUnderTest
+    ) -> None:
+        site, key = powered, powered.new_key()
+        id = await site.create(key)
+        await site.until(id, "running")
+        for _ in range(2):
+            await site.driver.stop(id, site.credential)
+            assert await site.phase_of(id) != "running"
+            await site.until(id, "stopped")
+            await site.driver.start(id, site.credential)
+            assert await site.phase_of(id) != "stopped"
+            state = await site.until(id, "running")
+            assert state.id == id
+            assert state.private_addresses
+        assert await site.count(key) == 1
+
+    async def test_a_stopped_machine_is_found_counted_and_known_to_a_driver_opened_later(
+        self, powered: SiteUnderTest
+    ) -> None:
+        site, key = powered, powered.new_key()
+        id = await site.create(key)
+        await site.until(id, "running")
+        before = await site.driver.capacity(site.credential)
+        await site.driver.stop(id, site.credential)
+        await site.until(id, "stopped")
+        assert await site.driver.find(key, site.credential) == id
+        assert await site.create(key) == id
+        assert await site.driver.capacity(site.credential) == before
+        await site.driver.usage(id, site.credential)
+        later = await site.reopen()
+        assert (await later.describe(id, site.credential)).phase == "stopped"
+        await later.start(id, site.credential)
+        await later.close()
+        await site.until(id, "running")
+
+    async def test_what_stands_or_runs_already_may_be_stopped_or_started_also_by_calls_at_once(
+        self, powered: SiteUnderTest
+    ) -> None:
+        site = powered
+        id = await site.create(site.new_key())
+        await site.until(id, "running")
+        await site.driver.start(id, site.credential)
+        await site.until(id, "running")
+        for call, phase in ((site.driver.stop, "stopped"), (site.driver.start, "running")):
+            await asyncio.gather(*(call(id, site.credential) for _ in range(4)))
+            await site.until(id, phase)
+            await call(id, site.credential)
+            await site.until(id, phase)
+
+    async def test_a_stopped_machine_may_be_deleted_and_what_is_absent_stopped_and_started(
+        self, powered: SiteUnderTest
+    ) -> None:
+        site, key = powered, powered.new_key()
+        id = await site.create(key)
+        await site.until(id, "running")
+        await site.driver.stop(id, site.credential)
+        await site.driver.delete(id, site.credential)
+        await site.until(id, "absent")
+        for gone in (id, _NEVER_MADE):
+            await site.driver.stop(gone, site.credential)
+            await site.driver.start(gone, site.credential)
+            assert await site.phase_of(gone) == "absent"
+        assert await site.count(key) == 0
+
     async def test_a_key_may_be_used_again_after_its_machine_is_gone(self, site: SiteUnderTest) -> None:
         key = site.new_key()
         first = await site.create(key)
@@ -237,11 +313,13 @@ def calls(
 ) -> list[Callable[[], Awaitable[Any]]]:
     """Return every call of the contract on *driver*, ready to be made."""
     key = site.new_key()
+    power = [lambda: driver.stop(id, credential), lambda: driver.start(id, credential)] if site.has_power else []
     return [
         lambda: driver.capacity(credential),
         lambda: driver.create(key, site.spec, credential),
         lambda: driver.find(key, credential),
         lambda: driver.describe(id, credential),
         lambda: driver.usage(id, credential),
+        *power,
         lambda: driver.delete(id, credential),
     ]

@@ -9,8 +9,10 @@ MAX_KEY = 128  # characters of an Idempotency-Key
 
 def is_known(request: web.Request, tag: str) -> bool:
     """Has the caller this representation already (If-None-Match, RFC 9110 §13.1.2: a list, weakly compared)?"""
-    tags = (each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(","))
-    return any(each in ("*", tag) for each in tags)
+    given = request.headers.get("If-None-Match")
+    if given is None:
+        return False
+    return any(each.strip().removeprefix("W/") in ("*", tag) for each in given.split(","))
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -56,7 +56,7 @@ class Plans:
         limit="plan",
     )
     async def create(self, request: web.Request) -> web.Response:
-        """201 with the whole plan; 202 if it is not known within 5 s where it would go: then its address tells later.
+        """201 with the whole plan; 202 if it is not known within 5 s where it would go, or the server stops: then its address tells later.
 
         Parameters are checked as for a deployment; secret ones are kept nowhere.
         """

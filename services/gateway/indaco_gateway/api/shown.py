@@ -66,7 +66,7 @@ class Outputs(pydantic.BaseModel):
 
 
 class ResourceShown(pydantic.BaseModel):
-    """A machine, a container or a bucket of a deployment."""
+    """A machine, a container or a bucket of a deployment. *failure*: why a machine is not what it was asked to be last."""
 
     id: str
     node: str
@@ -76,6 +76,7 @@ class ResourceShown(pydantic.BaseModel):
     public_address: str
     created_at: AwareDatetime | None
     updated_at: AwareDatetime | None
+    failure: str | None
 
 
 class ResourceList(pydantic.BaseModel):
@@ -121,6 +122,7 @@ def resource(machine: Resource) -> ResourceShown:
     return ResourceShown(
         id=machine.uuid, node=machine.node, type=machine.type, state=machine.state, physical_id=machine.physical_id,
         public_address=machine.public_address, created_at=machine.created_at, updated_at=machine.updated_at,
+        failure=machine.failure or None,
     )  # fmt: skip
 
 

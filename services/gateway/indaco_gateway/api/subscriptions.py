@@ -1,13 +1,14 @@
 """/v1/subscriptions: webhooks of a user, and what became of the deliveries to them."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
 
 from indaco_common.auth import Principal
 from indaco_common.clock import Clock
-from indaco_common.errors import FieldError, Invalid, NotFound
+from indaco_common.errors import Conflict, FieldError, Invalid, NotFound
 from indaco_common.ids import user_id, uuid7
 from indaco_common.secrets.port import Secrets
 from indaco_common.store import Query, Repository
@@ -23,6 +24,8 @@ from indaco_gateway.model.subscription import (
     SubscriptionState,
     Terms,
     is_pattern,
+    is_possible,
+    nearest,
 )
 from indaco_gateway.races import rerun
 from indaco_gateway.webhooks.destinations import Destinations
@@ -96,8 +99,11 @@ class Subscriptions:
         """All of them, in the order in which they were made: there are not many."""
         principal = await self._access.caller(request)
         read_query(request, NoQuery)
-        found = [await self._seen(each, principal, request) for each in await self._mine(principal)]
-        return json_response(SubscriptionList(content=[shown(each) for each in found]))
+        found = []
+        for each in await self._mine(principal):
+            with suppress(NotFound):  # deleted meanwhile
+                found.append(shown(await self._seen(each, principal, request)))
+        return json_response(SubscriptionList(content=found))
 
     @describe(
         "Subscribe", tag="subscriptions", body=NewSubscription, answers={201: SubscriptionMade}, errors=CHANGING, sends=("Location",)
@@ -106,7 +112,7 @@ class Subscriptions:
         """The answer has the secret that its deliveries are signed with; it is not shown again."""
         principal = await self._access.writer(request)
         read_query(request, NoQuery)
-        terms = self._terms((await read_json(request, NewSubscription)).model_dump())
+        terms = self._terms({}, (await read_json(request, NewSubscription)).model_dump())
         user, id, now = _user(principal), uuid7(), self._clock.now()
         await self._locks.acquire(user)
         try:
@@ -144,7 +150,7 @@ class Subscriptions:
         changes = {name: getattr(body, name) for name in body.model_fields_set}
 
         def change(subscription: Subscription) -> None:
-            terms = self._terms({**subscription.terms.model_dump(), **changes})
+            terms = self._terms(subscription.terms.model_dump(), changes)
             subscription.change(terms, self._claims(principal), self._clock.now())
 
         return json_response(shown(await self._edit(request, principal, change)))
@@ -250,36 +256,52 @@ class Subscriptions:
         return await _known(id, lambda: rerun(once))
 
     async def _seen(self, one: Subscription, principal: Principal, request: web.Request) -> Subscription:
-        """Note what the token says now, where that decides about anything."""
+        """Note what the token says now, where that decides about anything. Raises: NotFound, if it was deleted meanwhile."""
         if one.terms.scope == "own" or not one.model_copy().saw(self._claims(principal)):
             return one
         ctx = context(request, principal)
 
         async def once() -> Subscription:
             async with self._subscriptions.edit(one.id, ctx) as subscription:
+                _require(subscription, principal)
                 subscription.saw(self._claims(principal))
             return subscription
 
-        return await _known(one.id, lambda: rerun(once))
+        try:
+            return await _known(one.id, lambda: rerun(once))
+        except Conflict:  # much goes on there: the next look notes it
+            return one
 
     def _claims(self, principal: Principal) -> Claims:
         groups, scopes = sorted(principal.groups)[:MAX_CLAIMED_GROUPS], sorted(principal.scopes)
         return Claims(groups=tuple(groups), scopes=tuple(scopes), seen_at=self._clock.now())
 
-    def _terms(self, given: dict[str, Any]) -> Terms:
-        """Raises: Invalid."""
+    def _terms(self, known: dict[str, Any], given: dict[str, Any]) -> Terms:
+        """Return *known* with what is *given*; what is known already may be of a time when other types were. Raises: Invalid."""
+        terms = {**known, **given}
         errors = [
-            FieldError(f"/types/{index}", f"{excerpt(each)} is not a type such as deployment.running, nor a pattern such as deployment.*")
-            for index, each in enumerate(given["types"])
-            if not is_pattern(each)
-        ]  # fmt: skip
-        if why := self._destinations.refusal(given["url"]):
+            FieldError(f"/types/{index}", why)
+            for index, each in enumerate(given.get("types", ()))
+            if (why := _unfit(each))
+        ]
+        if why := self._destinations.refusal(terms["url"]):
             errors.append(FieldError("/url", why))
+        if terms["group"] is not None:
+            terms["group"] = terms["group"].removeprefix("/")
+        if terms["group"] == "":
+            errors.append(FieldError("/group", "This is not the path of a group, such as cms or cms/analysis"))
         if errors:
             raise Invalid(f"{len(errors)} field(s) of the body are wrong", errors=errors)
-        if given["group"] is not None:
-            given["group"] = given["group"].removeprefix("/")
-        return Terms(**given)
+        return Terms(**terms)
+
+
+def _unfit(pattern: str) -> str:
+    """Return what is wrong with *pattern*, or nothing."""
+    if not is_pattern(pattern):
+        return f"{excerpt(pattern)} is not a type such as deployment.running, nor a pattern such as deployment.*"
+    if not is_possible(pattern):
+        return f"{excerpt(pattern)} is no event's type, and would match none; the nearest are {', '.join(nearest(pattern))}"
+    return ""
 
 
 async def _known(id: str, work: Callable[[], Awaitable[Subscription]]) -> Subscription:

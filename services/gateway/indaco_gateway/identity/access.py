@@ -142,7 +142,9 @@ class Access:
         return await self._limits.admit(request, self._authenticate)
 
     async def _authenticate(self, request: web.Request) -> Principal:
-        if "access_token" in request.query:  # RFC 6750 §2.3: a URL ends up in logs and histories
+        if (
+            request.query_string and "access_token" in request.query
+        ):  # RFC 6750 §2.3: a URL ends up in logs and histories
             raise InvalidToken(
                 "A token in the URL is not accepted; get another one and send it in the Authorization header"
             )

@@ -5,9 +5,10 @@ A role comes from an issuer's word about groups, never from an e-mail address or
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple, Self
 
 import pydantic
 
@@ -94,13 +95,12 @@ class RoleRule(pydantic.BaseModel):
         return frozenset(self.groups) if self.group in groups else frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
+class Ownership(NamedTuple):  # made with each request
     """What a decision about a deployment takes: whose it is, its group, and with which groups of its owner's issuer it is shared."""
 
     owner: tuple[str, str]  # issuer, subject
     group: tuple[str, str]  # issuer, path
-    shares: Mapping[str, str] = field(default_factory=dict)  # path → "read" or "change"
+    shares: Mapping[str, str] = MappingProxyType({})  # path → "read" or "change"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,19 @@
 import json
 from typing import Any
 
-from indaco_gateway.model.operation import Facts
+from indaco_gateway.model.operation import Operation
 from indaco_gateway.model.resources import Resource
 
 MIB, GIB = 1024**2, 1024**3
-VM_STATES = {"STARTED": "configured", "CREATING": "pending", "INITIAL": "pending", "ERROR": "failed", "DELETED": "off"}
+VM_STATES = {
+    "STARTED": "configured", "STOPPING": "running", "STOPPED": "stopped", "STARTING": "pending", "CREATING": "pending", "INITIAL": "pending",
+    "ERROR": "failed", "DELETED": "off",
+}  # fmt: skip
 Property = str | int
 PUBLIC_NETWORK = "pub_network"
 
 
-def vm_properties(op: Facts, resource: Resource) -> list[dict[str, Property]]:
+def vm_properties(op: Operation, resource: Resource) -> list[dict[str, Property]]:
     """Return the networks and the system of a machine; every entry has a ``class``; sizes are in bytes. There are no secrets in it."""
     system: dict[str, Property | None] = {
         "class": "system",
@@ -38,15 +41,19 @@ def vm_properties(op: Facts, resource: Resource) -> list[dict[str, Property]]:
     return [network, known] if resource.public_address else [known]
 
 
-def metadata(op: Facts, resource: Resource) -> dict[str, str]:
+def metadata(op: Operation, resource: Resource) -> dict[str, str]:
     """Return INDIGO's ``metadata``: texts alone, ``VirtualMachineInfo`` one of JSON."""
-    found = {"instance_name": resource.node, "public_address": resource.public_address}
+    found = {
+        "instance_name": resource.node,
+        "public_address": resource.public_address,
+        "failure": resource.failure,
+    }
     if resource.part.kind == "machine":
         found["VirtualMachineInfo"] = json.dumps({"vmProperties": vm_properties(op, resource)})
     return {name: text for name, text in found.items() if text}
 
 
-def extra_info(op: Facts, resources: list[Resource]) -> str:
+def extra_info(op: Operation, resources: list[Resource]) -> str:
     """Return the text of ``/extrainfo``: the properties of each machine, as a JSON array."""
     machines: list[dict[str, Any]] = [
         {"vmProperties": vm_properties(op, resource)} for resource in resources if resource.part.kind == "machine"

@@ -2,11 +2,15 @@
 
 from aiohttp import web
 
+from indaco_common.clock import Clock
 from indaco_common.errors import Invalid, NotFound
+from indaco_common.store import Repository
 from indaco_common.web import describe, excerpt, json_response, read_json
-from indaco_gateway.identity.access import Access, Right
+from indaco_gateway.identity.access import Access, Right, context
+from indaco_gateway.model import acting
 from indaco_gateway.model.operation import Operation
-from indaco_gateway.model.resources import STATES, Resource, refusal_of, resources
+from indaco_gateway.model.resources import Resource, resources
+from indaco_gateway.races import rerun
 
 from . import render
 from .listing import Paging
@@ -19,8 +23,8 @@ TAG = "resources"
 class Resources:
     """Reads, and one verb."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, access: Access, operations: Repository[Operation], clock: Clock) -> None:
+        self._access, self._operations, self._clock = access, operations, clock
 
     def routes(self) -> list[web.RouteDef]:
         all = "/deployments/{id}/resources"  # noqa: A001 - what it is
@@ -73,22 +77,31 @@ class Resources:
         "Start or stop a machine",
         tag=TAG,
         body=Action,
-        answers={},
-        errors=(400, 401, 403, 404, 409, 415, 423, 429, 501),
+        answers={202: IndigoResource},
+        errors=(400, 401, 403, 404, 409, 415, 423, 429),
     )
     async def act(self, request: web.Request) -> web.Response:
-        """No driver offers it yet: what would be possible ends in 501, what would not is told as INDIGO tells it."""
-        operation, _ = await self._access.operation(request, Right.CHANGE)
-        action, rid = (await read_json(request, Action)).type, request.match_info["rid"]
-        if action is None:
+        """202 with the resource: `STOPPING` until it is `STOPPED`, `STARTING` until it is `STARTED`, or what it was if that fails."""
+        operation, principal = await self._access.operation(request, Right.CHANGE)
+        type, rid = (await read_json(request, Action)).type, request.match_info["rid"]
+        if type is None:
             raise Invalid("An action type must be provided")
-        if action not in STATES:
-            raise Invalid(f"The action {excerpt(action)!r} is not one of {', '.join(STATES)}")
-        found = _find(operation, rid)
-        if found is None:  # 400 as from INDIGO, which its clients show as it is
-            raise Invalid(f"Resource <{excerpt(rid)}> not found in deployment <{operation.id}>")
-        operation.require_unlocked()
-        raise refusal_of(operation, found, action)
+        if (action := acting.named(type)) is None:
+            raise Invalid(f"The action {excerpt(type)!r} is not one of {', '.join(acting.WANTED)}")
+        ctx = context(request, principal)
+
+        async def once() -> Operation:
+            async with self._operations.edit(operation.id, ctx) as current:
+                if (found := _find(current, rid)) is None:  # 400 as from INDIGO, which its clients show as it is
+                    raise Invalid(f"Resource <{excerpt(rid)}> not found in deployment <{operation.id}>")
+                acting.require_actable(current)
+                acting.require_fitting(found, action)
+                acting.act(current, action, [found], self._clock.now())
+            return current
+
+        acted = await rerun(once)
+        [found] = [each for each in resources(acted) if each.uuid == rid]
+        return json_response(render.resource(acted, found, self._access.base(request)), status=202)
 
 
 def _find(operation: Operation, rid: str) -> Resource | None:

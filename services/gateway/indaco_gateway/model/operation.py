@@ -17,6 +17,7 @@ from indaco_common.store import Aggregate
 
 from .conflicts import KeyReused, WrongState
 from .labels import MAX_SHARES, Change, Locked, Share, lines
+from .power import Power
 
 TIMELINE_LENGTH = 500  # steps; with MAX_DETAIL it bounds what each save writes
 MAX_DETAIL = 500  # characters of one step
@@ -106,10 +107,9 @@ class Step(pydantic.BaseModel):
 
 
 class Facts(Aggregate):
-    """What is known of a deployment, without its timeline: whoever shows it need not read that.
+    """What is shown of a deployment, and what tells who may see it: whoever wants no more need not read the rest.
 
-    Until ``created_at`` is set it is a mere claim on an id, which nobody sees. What events say is kept as facts that do not depend
-    on the order in which they are heard; ``status``, ``task`` and ``reason`` follow from them (:mod:`.views`).
+    Until ``created_at`` is set it is a mere claim on an id, which nobody sees.
     """
 
     KIND: ClassVar[str] = "operation"
@@ -120,13 +120,6 @@ class Facts(Aggregate):
 
     owner: Owner = Owner(issuer="", subject="")
     group: Group = Group(issuer="", path="")
-    fingerprint: str = ""  # of the request, for repeats under one idempotency key
-    template: str = ""  # digest of the blob that holds it
-    inputs: str = ""  # digest of the blob that holds those that are no secrets, as JSON; empty: none were given
-    imports: dict[str, str] = pydantic.Field(default_factory=dict)  # URL → digest of the text that it was planned with
-    types: dict[str, str] = pydantic.Field(default_factory=dict)  # TOSCA node → its type
-    parts: dict[str, Part] = pydantic.Field(default_factory=dict)  # TOSCA node → what else is known of it
-    nodes: tuple[str, ...] = ()  # machines that were asked for
     callback: str | None = None
     secret_inputs: tuple[str, ...] = ()  # names alone
     warnings: tuple[str, ...] = ()  # what was accepted and is worth a look
@@ -144,35 +137,15 @@ class Facts(Aggregate):
     task: Task = Task.NONE
 
     place: Place | None = None  # of the newest attempt that has one
-    placed: int = 0  # which attempt that is
     ranked: tuple[Ranked, ...] = ()
     refused: tuple[Reason, ...] = ()
     attempts: list[Attempt] = pydantic.Field(default_factory=list)
-    building: int = 0  # the newest attempt heard of; the machines are its own
-    machines: dict[str, Machine] = pydantic.Field(default_factory=dict)
-    runs: tuple[str, ...] = ()  # machines that were there when all ran last
-    lost: tuple[str, ...] = ()  # machines that went without anybody having asked
-    updates: int = 0  # how many were asked for
-    growth_refused: tuple[Reason, ...] = ()  # why there is no place for what the last update asked for
-    awaited: str | None = None  # the newest word about its life when the last update was asked for
-    life: Life | None = None
     outputs: dict[str, Any] = pydantic.Field(default_factory=dict)
     secret_outputs: tuple[str, ...] = ()
-    deleting: bool = False
-    delete_failure: str | None = None  # None: not heard of since deletion was last asked for
-    deleted: bool = False
-    debris: tuple[str, ...] = ()
-    seen: dict[str, str] = pydantic.Field(default_factory=dict)  # what is replaced by what is newer → its sequence
-    steps: int = 0  # of the timeline, those that it has dropped too
 
     @property
     def provider(self) -> str | None:
         return self.place.provider if self.place else None
-
-    @property
-    def is_update_awaited(self) -> bool:
-        """Was an update asked for, and nothing been heard of the deployment's life since?"""
-        return self.awaited is not None and self.seen.get("life", "") <= self.awaited
 
     @property
     def search(self) -> str:
@@ -189,9 +162,42 @@ class Facts(Aggregate):
 
 
 class Operation(Facts):
-    """A deployment."""
+    """A deployment.
 
+    What events say is kept as facts that do not depend on the order in which they are heard; ``status``, ``task`` and ``reason``
+    follow from them (:mod:`.views`).
+    """
+
+    fingerprint: str = ""  # of the request, for repeats under one idempotency key
+    template: str = ""  # digest of the blob that holds it
+    inputs: str = ""  # digest of the blob that holds those that are no secrets, as JSON; empty: none were given
+    imports: dict[str, str] = pydantic.Field(default_factory=dict)  # URL → digest of the text that it was planned with
+    types: dict[str, str] = pydantic.Field(default_factory=dict)  # TOSCA node → its type
+    parts: dict[str, Part] = pydantic.Field(default_factory=dict)  # TOSCA node → what else is known of it
+    nodes: tuple[str, ...] = ()  # machines that were asked for
+    placed: int = 0  # which attempt that is
+    building: int = 0  # the newest attempt heard of; the machines are its own
+    machines: dict[str, Machine] = pydantic.Field(default_factory=dict)
+    power: dict[str, Power] = pydantic.Field(default_factory=dict)  # of those that were stopped, or asked to be
+    runs: tuple[str, ...] = ()  # machines that were there when all ran last
+    lost: tuple[str, ...] = ()  # machines that went without anybody having asked
+    updates: int = 0  # how many were asked for
+    growth_refused: tuple[Reason, ...] = ()  # why there is no place for what the last update asked for
+    awaited: str | None = None  # the newest word about its life when the last update was asked for
+    life: Life | None = None
+    deleting: bool = False
+    delete_failure: str | None = None  # None: not heard of since deletion was last asked for
+    deleted: bool = False
+    debris: tuple[str, ...] = ()
+    seen: dict[str, str] = pydantic.Field(default_factory=dict)  # what is replaced by what is newer → its sequence
+    steps: int = 0  # of the timeline, those that it has dropped too
+    actions: int = 0  # how many were asked for
     timeline: list[Step] = pydantic.Field(default_factory=list)
+
+    @property
+    def is_update_awaited(self) -> bool:
+        """Was an update asked for, and nothing been heard of the deployment's life since?"""
+        return self.awaited is not None and self.seen.get("life", "") <= self.awaited
 
     def claim(self, fingerprint: str) -> None:
         """Keep the id for one request, before anything is done for it. Raises: KeyReused; Conflict, if it was accepted meanwhile."""

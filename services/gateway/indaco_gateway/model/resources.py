@@ -3,20 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from indaco_common.errors import IndacoError, Invalid, Unsupported
-
-from .conflicts import WrongState
 from .operation import Machine, Operation, Outcome, Part, Status, resource_id
-from .updating import UPDATABLE
+from .power import Power
 
 COMPUTE = "tosca.nodes.indigo.Compute"
-STATES = {"start": "STOPPED", "stop": "STARTED"}  # action → the state that it is for
 MAX_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One machine; *state* is one of INDIGO's node states."""
+    """One machine; *state* is one of INDIGO's node states, *failure* why it is not in that which was asked for last."""
 
     uuid: str
     node: str
@@ -26,6 +22,7 @@ class Resource:
     machine: Machine | None
     created_at: datetime | None
     updated_at: datetime | None
+    failure: str = ""
 
     @property
     def physical_id(self) -> str:
@@ -54,22 +51,12 @@ def _resource(op: Operation, node: str, machine: Machine | None) -> Resource:
     tosca = node.rpartition("-")[0]
     type, part = op.types.get(tosca, COMPUTE), op.parts.get(tosca, Part())
     created = machine.started_at if machine is not None and node not in op.nodes else op.created_at
-    times = [op.created_at] if machine is None else [created, machine.started_at, machine.stopped_at]
+    power = op.power.get(node, Power())
+    times = [op.created_at] if machine is None else [created, machine.started_at, machine.stopped_at, power.since]
     return Resource(
         resource_id(op.id, node), node, type, _state(op, node, machine), part, machine, created,
-        max(filter(None, times), default=None),
+        max(filter(None, times), default=None), power.failure,
     )  # fmt: skip
-
-
-def refusal_of(op: Operation, resource: Resource, action: str) -> IndacoError:
-    """Return why *action* is not done: it does not fit the deployment or the machine, or it does and nobody can do it."""
-    if op.status not in UPDATABLE:
-        return WrongState(f"Cannot perform actions on deployment in {op.status} state")
-    if resource.part.kind != "machine":
-        return Invalid(f"Cannot {action} a resource of the type {resource.type}; it is no machine")
-    if resource.state != STATES[action]:
-        return Invalid(f"Cannot {action} a resource in {resource.state} state; it must be {STATES[action]}")
-    return Unsupported(f"No provider's driver can {action} machines yet")
 
 
 def _in_order(name: str) -> tuple[str, int, str]:
@@ -96,4 +83,4 @@ def _state_in_life(op: Operation, node: str, machine: Machine | None) -> str:
     if machine is None:
         return "CREATING"
     is_left_over = op.status is Status.UPDATE_FAILED and node not in op.runs
-    return "DELETING" if is_left_over else "STARTED"
+    return "DELETING" if is_left_over else op.power.get(node, Power()).state

@@ -1,5 +1,6 @@
 """Who is told of what: subscriptions of users, and the callback that a deployment was submitted with."""
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -26,6 +27,18 @@ CLAIMS_REFRESH = timedelta(minutes=30)  # not written at each request
 SETTLING = timedelta(seconds=3)  # until every gateway process knows of a change
 FORGET_AFTER = timedelta(hours=1)  # what is left of a deleted subscription: every process has heard of it by then
 MAX_CALLBACKS = 50  # of one deployment that wait
+
+TYPES = frozenset({
+    "deployment.requested", "deployment.update-requested", "deployment.action-requested", "deployment.deletion-requested",
+    "deployment.locked", "deployment.unlocked", "deployment.shared", "deployment.unshared", "deployment.reset",
+    "placement.reserved", "placement.rejected", "attempt.started", "attempt.failed", "attempt.cleaned",
+    "node.started", "node.stopped", "node.resumed", "node.action-failed", "node.removed",
+    "deployment.running", "deployment.updating", "deployment.update-failed", "deployment.outputs-changed", "deployment.degraded",
+    "deployment.failed", "deployment.deleting", "deployment.delete-failed", "deployment.deleted", PING,
+})  # fmt: skip
+"""Every type that a subscriber may be told of."""
+
+NEAREST = 3  # names that are told to whoever has mistyped one
 
 _PATTERN = re.compile(r"\*|(\*|[a-z][a-z-]*)\.(\*|[a-z][a-z-]*)")
 Scope = Literal["own", "readable"]
@@ -134,7 +147,8 @@ class Subscription(Aggregate):
         return self.effective_at - SETTLING if self.effective_at is not None else None
 
     def rotated(self, now: datetime) -> None:
-        self.secret_changed_at = now
+        """Note a renewal; of two at once that are noted in the wrong order, the later counts."""
+        self.secret_changed_at = max(now, self.secret_changed_at or now)
 
     def ping(self, now: datetime, limit: int) -> Delivery:
         """Queue a test. Raises: WrongState, if nothing would be sent now."""
@@ -238,6 +252,18 @@ def matches(pattern: str, type: str) -> bool:
         return True
     wanted, given = pattern.split("."), type.split(".")
     return len(wanted) == len(given) and all(w in ("*", g) for w, g in zip(wanted, given, strict=True))
+
+
+def is_possible(pattern: str) -> bool:
+    """May anything ever match *pattern*?"""
+    return any(matches(pattern, type) for type in TYPES)
+
+
+def nearest(pattern: str) -> list[str]:
+    """Return the names and patterns that are most like *pattern* and can match something, the likest first."""
+    words = [type.split(".") for type in TYPES]
+    known = TYPES | {f"{first}.*" for first, _ in words} | {f"*.{last}" for _, last in words}
+    return difflib.get_close_matches(pattern, sorted(known), n=NEAREST, cutoff=0)
 
 
 def type_of(step: Step) -> str:

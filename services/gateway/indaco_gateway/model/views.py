@@ -12,7 +12,9 @@ from indaco_common.contracts.values import MAIN, Place, Reason
 from indaco_common.messages import Event
 
 from .operation import Attempt, Life, Machine, Operation, Outcome, Status, Task, brief
+from .power import Power
 
+_OfMachine = orchestrator.NodeStarted | orchestrator.NodeStopped | orchestrator.NodeResumed | orchestrator.NodeRemoved
 MAX_REASONS = 100  # refusals shown, the newest
 MAX_RANKED = 50
 MAX_REASON = 8000  # characters of a whole ``statusReason``
@@ -25,7 +27,7 @@ def apply(op: Operation, event: Event, *, source: str, sequence: str, at: dateti
     _take(op, event, sequence, at)
     _settle(op)
     if all(step.event != name for step in op.timeline):
-        title, detail = _line(event)
+        title, detail = _line(op, event)
         op.note(at, event.TYPE.rpartition(".")[0], title, detail, event=name)
 
 
@@ -38,14 +40,19 @@ def _take(op: Operation, event: Event, sequence: str, at: datetime) -> None:
         case orchestrator.AttemptFailed():
             attempt = _placed(op, event.attempt, event.place)
             attempt.outcome, attempt.reason, attempt.ended_at = Outcome.FAILED, brief(event.reason.detail), at
-        case orchestrator.NodeStarted() | orchestrator.NodeRemoved():
+        case _ if isinstance(event, _OfMachine):
             _take_machine(op, event)
+        case orchestrator.NodeActionFailed() if event.attempt >= op.building:
+            _attempt(op, event.attempt)
+            op.power.setdefault(event.node, Power()).gave_up(event.number, brief(event.reason.detail))
         case orchestrator.DeploymentDegraded():
             op.lost = tuple(sorted({*op.lost, *event.nodes}))
         case orchestrator.DeploymentDeleteFailed() if _is_news(op, "delete-failed", sequence):
             op.delete_failure = event.reason.detail
         case orchestrator.DeploymentDeleted():
             op.deleted, op.debris = True, event.debris
+        case orchestrator.DeploymentOutputsChanged() if _is_news(op, "outputs", sequence):
+            op.outputs, op.secret_outputs = event.outputs, event.secret_outputs
         case _:
             _take_life(op, event, sequence)
 
@@ -64,7 +71,7 @@ def _take_choice(op: Operation, event: sla.PlacementReserved | sla.PlacementReje
         op.refused = tuple(_bounded(reason) for reason in refused[-MAX_REASONS:])
 
 
-def _take_machine(op: Operation, event: orchestrator.NodeStarted | orchestrator.NodeRemoved) -> None:
+def _take_machine(op: Operation, event: _OfMachine) -> None:
     """Keep the machines of the newest attempt; earlier ones end with theirs."""
     if event.attempt < op.building:
         return
@@ -73,10 +80,17 @@ def _take_machine(op: Operation, event: orchestrator.NodeStarted | orchestrator.
     machine.started_at, machine.physical_id = event.started_at, event.resource_id or machine.physical_id
     needs = event.needs
     machine.cpu_milli, machine.memory_mib, machine.disk_gib = needs["cpu_milli"], needs["memory_mib"], needs["disk_gib"]
-    if isinstance(event, orchestrator.NodeStarted):
-        machine.public_address = event.public_address
-    else:
-        machine.stopped_at = event.stopped_at
+    match event:
+        case orchestrator.NodeStarted():
+            if event.node not in op.power or op.power[event.node].addressed == 1:
+                machine.public_address = event.public_address
+        case orchestrator.NodeStopped():
+            op.power.setdefault(event.node, Power()).stopped(event.run, event.number, event.stopped_at)
+        case orchestrator.NodeResumed():
+            if op.power.setdefault(event.node, Power()).resumed(event.run, event.number, event.resumed_at):
+                machine.public_address = event.public_address
+        case orchestrator.NodeRemoved():
+            machine.stopped_at = event.stopped_at
 
 
 def _take_life(op: Operation, event: Event, sequence: str) -> None:
@@ -168,7 +182,7 @@ def _placed(op: Operation, number: int, place: Place) -> Attempt:
 def _attempt(op: Operation, number: int) -> Attempt:
     """Return the attempt; the machines that are kept are those of the newest."""
     if number > op.building:
-        op.building, op.machines = number, {}
+        op.building, op.machines, op.power = number, {}, {}
     for attempt in op.attempts:
         if attempt.attempt == number:
             return attempt
@@ -185,7 +199,7 @@ def _bounded(reason: Reason) -> Reason:
     return reason.model_copy(update={"detail": brief(reason.detail)})
 
 
-def _line(event: Event) -> tuple[str, str]:
+def _line(op: Operation, event: Event) -> tuple[str, str]:
     """Return the timeline's title and detail."""
     match event:
         case sla.PlacementReserved():
@@ -203,10 +217,23 @@ def _line(event: Event) -> tuple[str, str]:
             return f"Attempt {event.attempt} cleaned", event.slot or ""
         case orchestrator.NodeStarted():
             return f"{event.node} runs", event.public_address
+        case orchestrator.NodeStopped():
+            return f"{event.node} stopped", ""
+        case orchestrator.NodeResumed():
+            return f"{event.node} runs again", event.public_address
+        case orchestrator.NodeActionFailed():
+            return _line_of_failure(op.power.get(event.node, Power()), event)
         case orchestrator.NodeRemoved():
             return f"{event.node} removed", ""
         case _:
             return _line_of_all(event)
+
+
+def _line_of_failure(power: Power, event: orchestrator.NodeActionFailed) -> tuple[str, str]:
+    if power.action is None or power.asked != event.number:  # which one that was is not kept
+        return f"{event.node}: action {event.number} failed", event.reason.detail
+    done = {"start": "started", "stop": "stopped"}[power.action]
+    return f"{event.node} could not be {done}", event.reason.detail
 
 
 def _line_of_all(event: Event) -> tuple[str, str]:
@@ -214,6 +241,8 @@ def _line_of_all(event: Event) -> tuple[str, str]:
     match event:
         case orchestrator.DeploymentRunning():
             return "Running", f"{len(event.nodes)} nodes"
+        case orchestrator.DeploymentOutputsChanged():
+            return "Outputs changed", ", ".join((*event.outputs, *event.secret_outputs))
         case orchestrator.DeploymentDegraded():
             return "Degraded", ", ".join(event.nodes)
         case orchestrator.DeploymentFailed():

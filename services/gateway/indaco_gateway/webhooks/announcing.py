@@ -63,7 +63,11 @@ class Announcements:
                 log.warning("announcement.postponed", deployment_id=deployment, error=error.detail)
 
     def _saved(self, operation: Operation) -> None:
-        if self._listeners.is_empty or not operation.timeline or operation.timeline[-1].event:
+        """Note the step that a user has just made. A new name makes none: the last step is of another day then, and was told."""
+        if self._listeners.is_empty or not operation.timeline:
+            return
+        last = operation.timeline[-1]
+        if last.event or last.at != operation.updated_at:
             return
         for id, wanted in self._listeners.of(operation, news(operation.timeline, None)).items():
             if not self._pending.full():

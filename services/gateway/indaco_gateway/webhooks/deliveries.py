@@ -2,7 +2,7 @@
 
 A batch is claimed by a save, sent, and settled by another. A process that dies in between has sent some of it: that is sent again, under the same
 id, when the claim ends. One receiver is spoken to by one process at a time, about one deployment in the order of its steps; after a failure the later
-steps do not wait for the earlier one.
+steps do not wait for the earlier one. How many batches go to one host, and for one owner, at a time is bounded (:mod:`.shares`).
 """
 
 import asyncio
@@ -23,17 +23,20 @@ from indaco_common.metrics import BUCKETS
 from indaco_common.store import Repository
 from indaco_gateway.indigo import render
 from indaco_gateway.model.delivery import Delivery, Result
-from indaco_gateway.model.operation import Operation, Step
+from indaco_gateway.model.operation import Facts, Operation, Step
 from indaco_gateway.model.subscription import PING, Callback, Subscription, SubscriptionState
 from indaco_gateway.races import rerun
 
 from . import cloudevents
+from .destinations import host_of
 from .listeners import Listeners
 from .outbound import Outbound, Post
+from .shares import Job, Shares
 from .signing import CALLBACK, Signer, WebhookSecrets, headers
 
 BATCH_S = 15.0  # no delivery of a batch begins later; with one more it is shorter than a claim
 AT_ONCE = 8  # requests to one receiver
+CRASHED = Result(error="the gateway failed to make or send it; its operator finds the reason in the log")
 LATENCIES = (0.1, 0.5, 1, 5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -86,16 +89,33 @@ class Delivering:
         self._operations, self._subscriptions, self._callbacks = operations, subscriptions, callbacks
         self._listeners, self._secrets, self._outbound = listeners, secrets, outbound
         self._metrics, self._clock, self._dead_limit = metrics, clock, dead_limit
+        self._shares = Shares()
 
     @on_due(Subscription)
     async def serve(self, id: str, ctx: Context) -> None:
-        """Send what is due of one subscription; of one that is deleted, take away what is left."""
-        subscription = await self._subscriptions.get(id)
-        user = user_id(subscription.owner.issuer, subscription.owner.subject)
-        if subscription.state is SubscriptionState.DELETED:
-            await self._secrets.forget(user, id)
-            await self._subscriptions.remove(id, ctx)
-            return
+        """Send what is due of one subscription, if there is room; of one that is deleted, take away what is left."""
+        if (job := self._shares.noted(id)) is None:
+            subscription = await self._subscriptions.get(id)
+            user = user_id(subscription.owner.issuer, subscription.owner.subject)
+            if subscription.state is SubscriptionState.DELETED:
+                await self._secrets.forget(user, id)
+                await self._subscriptions.remove(id, ctx)
+                return
+            host = host_of(subscription.terms.url)
+            job = Job(Subscription.KIND, id, host, user, lambda ctx: self._serve(id, user, ctx))
+        await self._shares.run(job, ctx)
+
+    @on_due(Callback)
+    async def call_back(self, id: str, ctx: Context) -> None:
+        """Send what is due to one deployment's callback, if there is room."""
+        if (job := self._shares.noted(id)) is None:
+            operation = await self._operations.get_part(id, Facts)
+            user = user_id(operation.owner.issuer, operation.owner.subject)
+            host = host_of(operation.callback or "")
+            job = Job(Callback.KIND, id, host, user, lambda ctx: self._call_back(id, user, ctx))
+        await self._shares.run(job, ctx)
+
+    async def _serve(self, id: str, user: str, ctx: Context) -> None:
         signer = await self._secrets.signer(user, id)  # before the claim: without a vault no try is spent
         token, now = uuid7(), self._clock.now()
         async with self._subscriptions.edit(id, ctx) as subscription:
@@ -104,11 +124,8 @@ class Delivering:
             results = await self._send_all("subscription", due, lambda one: self._to_webhook(subscription, one, signer))
             await rerun(lambda: self._settle_subscription(id, token, results))
 
-    @on_due(Callback)
-    async def call_back(self, id: str, ctx: Context) -> None:
-        """Send what is due to one deployment's callback."""
-        operation = await self._operations.get(id)
-        signer = await self._secrets.signer(user_id(operation.owner.issuer, operation.owner.subject), CALLBACK)
+    async def _call_back(self, id: str, user: str, ctx: Context) -> None:
+        signer = await self._secrets.signer(user, CALLBACK)
         token, now = uuid7(), self._clock.now()
         async with self._callbacks.edit(id, ctx) as callback:
             due = callback.take(token, now)
@@ -130,11 +147,11 @@ class Delivering:
             for delivery in deliveries:
                 async with slots:
                     begun = loop.time()
-                    if begun > end or (result := await send(delivery)) is None:
+                    if begun > end or (result := await _tried(send, delivery)) is None:
                         return
                 results[delivery.id] = result
                 self._metrics.tried(kind, loop.time() - begun)
-                if result.error and result.status is None and not (result.is_over or result.is_withheld):
+                if _is_silence(result):
                     end = 0.0
                 if result.error:
                     return
@@ -208,3 +225,18 @@ class Delivering:
                 deployment_id=delivery.deployment, state=delivery.state.value, tries=delivery.tries, status=delivery.status,
                 error=delivery.error or None,
             )  # fmt: skip
+
+
+async def _tried(send: Send, delivery: Delivery) -> Result | None:
+    """Return what came of a try; a defect of ours is one delivery's misfortune, not that of all in its batch, for ever."""
+    try:
+        return await send(delivery)
+    except Exception:
+        log.exception("delivery.crashed", delivery_id=delivery.id)
+        return CRASHED
+
+
+def _is_silence(result: Result) -> bool:
+    """Was the receiver asked, and gave no answer?"""
+    is_ours = result is CRASHED or result.is_over or result.is_withheld
+    return bool(result.error) and result.status is None and not is_ours

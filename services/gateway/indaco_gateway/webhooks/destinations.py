@@ -79,6 +79,18 @@ class Destinations:
         return f"{excerpt(host)} is not a public address, and not in a network that the operator allows (callback_networks)"
 
 
+def host_of(url: str) -> str:
+    """Return the host of *url* as one name, however it is written; nothing, if there is none."""
+    try:
+        host = URL(url).raw_host or ""
+    except ValueError:
+        return ""
+    address = _address(host)
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    return host.rstrip(".").lower() if address is None else str(address)
+
+
 def parse_ports(text: str) -> tuple[range, ...]:
     """Return the ranges of ``80,443,1024-65535``. Raises: ValueError."""
     found = []

@@ -14,15 +14,17 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from indaco_common.auth.flights import Flights
 from indaco_common.clock import Clock
 from indaco_common.web import excerpt
 from indaco_gateway.model.delivery import MAX_ANSWER, Result
 
 from .destinations import Destinations, scoped
 
-TIMEOUT_S = 10.0  # for one try, with resolving and connecting
+TIMEOUT_S = 10.0  # for one try, with resolving and connecting, until the status has come
+BODY_S = 1.0  # for the beginning of what comes behind it: nothing depends on that
 MAX_READ = 4096  # bytes of an answer
-AT_ONCE = 100  # connections
+AT_ONCE = 512  # connections: as many as all batches may ask for, so that no try spends its time on waiting for one
 LOOKUPS = 16  # names that are being resolved
 GONE = 410
 _SUCCESS = range(200, 300)
@@ -43,14 +45,21 @@ class Post:
 
 
 class PooledResolver(AbstractResolver):
-    """The system's resolver, in threads of its own: names that somebody chose to be slow hold up no other work."""
+    """The system's resolver, in threads of its own: names that somebody chose to be slow hold up no other work.
+
+    All who ask for one name wait for one look, also those who come when others have given up: a thread cannot be called back.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="webhook names")
+        self._looks: Flights[tuple[str, int, int], list[ResolveResult]] = Flights()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
+        return await self._looks.join((host, port, family), lambda: self._look(host, port, family))
+
+    async def _look(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
         look = functools.partial(
             socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
         )
@@ -64,6 +73,7 @@ class PooledResolver(AbstractResolver):
         ]  # fmt: skip
 
     async def close(self) -> None:
+        await self._looks.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -103,8 +113,8 @@ class Outbound:
         if why := self._destinations.refusal(post.url):  # settings may have changed since it was given
             return Result(error=why)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._sent(post)
+            async with asyncio.timeout(self._timeout_s) as limit:
+                return await self._sent(post, limit)
         except TimeoutError:
             return Result(error=f"no answer within {self._timeout_s:g} s")
         except NotAllowed as address:
@@ -112,12 +122,13 @@ class Outbound:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Result(error=_told(error))
 
-    async def _sent(self, post: Post) -> Result:
+    async def _sent(self, post: Post, limit: asyncio.Timeout) -> Result:
         assert self._session is not None, "not opened"
         async with self._session.post(
             URL(post.url), data=post.body, headers=post.headers, allow_redirects=False
         ) as response:
-            answer = _printable(await response.content.read(MAX_READ))
+            limit.reschedule(None)
+            answer = await _beginning(response.content)
             if response.status in _SUCCESS:
                 return Result(status=response.status, answer=answer)
             error = f"the answer was {response.status}"
@@ -161,6 +172,15 @@ def _told(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the receiver closed the connection without an answer"
     return f"the exchange failed: {type(error).__name__}"
+
+
+async def _beginning(body: aiohttp.StreamReader) -> str:
+    """Return what comes of a body in a moment; a receiver that has told its status may leave it at that."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return _printable(await body.read(MAX_READ))
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return ""
 
 
 def _printable(body: bytes) -> str:

@@ -14,12 +14,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from indaco_common.clock import Clock
+from indaco_common.errors import Conflict
 from indaco_common.secrets.port import Secrets
 
 PREFIX = "whsec_"
 LENGTH = 32  # bytes
 OVERLAP = timedelta(hours=24)
 MAX_PREVIOUS = 3  # secrets that still sign: an answer with a new one may have been lost
+OVERTAKEN = "Another secret was made at the same time, and that one is kept; make one again if you have not got it"
 CALLBACK = "callback"  # the name of a user's secret for the callbacks of deployments
 
 
@@ -39,13 +41,20 @@ class WebhookSecrets:
         self._vault, self._clock = vault, clock
 
     async def renew(self, user: str, name: str) -> Signer:
-        """Make a secret, which stands first in what is returned: the only time that it is shown. What was valid stays so for a day."""
+        """Make a secret, which stands first in what is returned: the only time that it is shown. What was valid stays so for a day.
+
+        Raises: Conflict, if another was made at the same time: that one is kept. Unavailable.
+        """
         now, new = self._clock.now(), PREFIX + base64.b64encode(secrets.token_bytes(LENGTH)).decode()
-        kept = await self._vault.get(_path(user, name)) or {}
+        found, version = await self._vault.get_version(_path(user, name))
+        kept = found or {}
         old = [{"secret": kept["secret"], "until": (now + OVERLAP).isoformat()}] if kept else []
         previous = [*old, *self._valid(kept)][:MAX_PREVIOUS]
         renewed = {"secret": new, "created_at": now.isoformat(), "previous": previous}
-        await self._vault.put(_path(user, name), renewed)
+        try:
+            await self._vault.replace(_path(user, name), renewed, version=version)
+        except Conflict:
+            raise Conflict(OVERTAKEN) from None
         return self._signer(renewed)
 
     async def signer(self, user: str, name: str) -> Signer | None:

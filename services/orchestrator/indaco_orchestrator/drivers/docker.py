@@ -39,6 +39,7 @@ _BANNER_TIMEOUT_S: Final = 1.0
 _SSH_PORT: Final = 22
 _TWIN_WAIT_S: Final = 6.0  # for a container that another call is making; a busy engine takes seconds
 _TWIN_STEP_S: Final = 0.05
+_GRACE_S: Final = 4  # for a container to end by itself when it is stopped
 _IMAGE_LABEL: Final = "dev.indaco.vm-image"  # of the images that deploy/docker makes, and of those made from them
 _UNSTARTED_AFTER: Final = timedelta(
     seconds=5
@@ -50,17 +51,16 @@ class DockerDriver:
     """One Docker Engine. Region and project do not divide it: they are names for the ledger."""
 
     kind: ClassVar[str] = "docker"
-    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.USER_DATA, Ability.USAGE})
+    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.USER_DATA, Ability.USAGE, Ability.POWER})
 
     def __init__(self, engine: Engine, options: EngineOptions, *, clock: Clock | None = None) -> None:
         self._engine = engine
         self._options = options
         self._siblings = Siblings(engine, options.image)
         self._clock = clock or SystemClock()
-        self._answered: set[ResourceId] = (
-            set()
-        )  # machines whose SSH server was seen: a busy one later is not "creating"
-        self._mediated: dict[ResourceId, str] = {}  # machines whose mediator was seen, by when they had started
+        # By when a machine had started: a busy one later is not "creating", one that was started again is.
+        self._answered: dict[ResourceId, str] = {}  # whose SSH server was seen
+        self._mediated: dict[ResourceId, str] = {}  # whose mediator was seen
         self._host: ResourceVector | None = None
 
     @classmethod
@@ -143,6 +143,24 @@ class DockerDriver:
             statistics = await self._engine.read(_path(id, "stats"), query=query)
             return docker_container.usage_of(statistics or {})
 
+    async def start(self, id: ResourceId, credential: Credential) -> None:  # noqa: ARG002
+        """Start the container; what a machine had made follows, once it is described: its mediator sees to that."""
+        async with self._engine.deadline():
+            status, _ = await self._engine.ask("POST", _path(id, "start"), accept=(204, 304, 404))
+        if status == 204:  # noqa: PLR2004 - HTTP
+            log.info("machine.started", resource_id=id)
+
+    async def stop(self, id: ResourceId, credential: Credential) -> None:  # noqa: ARG002
+        """Stop what the machine had made, then the machine: as long as it runs, whoever looks at it knows that there is work left."""
+        async with self._engine.deadline():
+            had_siblings = await self._siblings.stop(id)
+            query = {"t": str(_GRACE_S)}
+            status, _ = await self._engine.ask("POST", _path(id, "stop"), query=query, accept=(204, 304, 404))
+            if had_siblings:
+                await self._siblings.stop(id)  # another call may have looked at the machine, and seen to its mediator
+        if status == 204:  # noqa: PLR2004 - HTTP
+            log.info("machine.stopped", resource_id=id)
+
     async def _look(self, key: NodeKey) -> Mapping[str, Any] | None:
         found = await self._list(f"{KEY_LABEL}={key}")
         return found[0] if found else None
@@ -207,16 +225,16 @@ class DockerDriver:
 
     async def _answers(self, papers: Mapping[str, Any]) -> bool:
         """Return True once an SSH server greets, on the published port or, where the host's loopback is not ours, inside the bridge."""
-        id = ResourceId(papers["Id"])
-        if id not in self._answered:
+        id, started_at = ResourceId(papers["Id"]), str(papers["State"]["StartedAt"])
+        if self._answered.get(id) != started_at:
             networks = (papers["NetworkSettings"].get("Networks") or {}).values()
             doors = [(LOOPBACK, port) for port in [docker_container.host_ports(papers).get(_SSH_PORT)] if port]
             doors += [(network["IPAddress"], _SSH_PORT) for network in networks if network.get("IPAddress")]
             for host, port in doors:
                 if await _greets(host, port):
-                    self._answered.add(id)
+                    self._answered[id] = started_at
                     break
-        return id in self._answered
+        return self._answered.get(id) == started_at
 
     async def _is_mediated(self, papers: Mapping[str, Any]) -> bool:
         """Return True once the machine has the mediator that it was promised, if any. A volume in its image promises nothing."""
@@ -232,7 +250,7 @@ class DockerDriver:
         return self._mediated.get(id) == started_at
 
     def _forget(self, id: ResourceId) -> None:
-        self._answered.discard(id)
+        self._answered.pop(id, None)
         self._mediated.pop(id, None)
 
     async def _last_line(self, id: ResourceId) -> str:

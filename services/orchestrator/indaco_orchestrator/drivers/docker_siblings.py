@@ -28,6 +28,8 @@ _PROGRAM: Final = ("/usr/bin/tini", "--", "/usr/local/lib/indaco/mediator.py")
 _ENGINE_IN_MEDIATOR: Final = "/run/docker.sock"
 _MEMORY: Final = 128 * MIB
 _MAX_PROCESSES: Final = 64
+_GRACE_S: Final = 2  # for a container to end by itself when its machine is stopped: before that, within one call
+_RUNS: Final = ("running", "restarting", "paused")
 
 
 def mediator_body(papers: Mapping[str, Any], image: str, socket: str) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def is_older(papers: Mapping[str, Any], started_at: str) -> bool:
 
 
 class Siblings:
-    """Starts the mediator of a machine, and removes what the machine leaves behind. Every call may be repeated."""
+    """Starts the mediator of a machine, stops what the machine had made, and removes what it leaves behind. Every call may be repeated."""
 
     def __init__(self, engine: Engine, image: str) -> None:
         self._engine = engine
@@ -104,6 +106,15 @@ class Siblings:
         path = f"/containers/{name}/{act}"
         status, _ = await self._engine.ask("POST", path, query={"t": "0"}, accept=(204, 304, 404, 409))
         return status in (204, 304)
+
+    async def stop(self, machine: ResourceId) -> bool:
+        """Stop the containers that bear the machine's label, the mediator first, as it would start the others; return whether any ran."""
+        listed, _ = await self._list(f"{MACHINE_LABEL}={machine}")
+        running = [container for container in listed if container["State"] in _RUNS]
+        for is_mediator, grace_s in ((True, 0), (False, _GRACE_S)):
+            some = [container["Id"] for container in running if (ROLE_LABEL in container["Labels"]) is is_mediator]
+            await asyncio.gather(*(self._stop_container(id, grace_s) for id in some))
+        return bool(running)
 
     async def remove(self, machine: ResourceId) -> bool:
         """Remove the containers that bear the machine's label, the mediator first, then their volumes; return whether there were any.
@@ -133,6 +144,9 @@ class Siblings:
         listed = await self._engine.read("/containers/json", query={"all": "1", "filters": filters}) or []
         volumes = await self._engine.read("/volumes", query={"filters": filters}) or {}
         return listed, volumes.get("Volumes") or []
+
+    async def _stop_container(self, id: str, grace_s: int) -> None:
+        await self._engine.ask("POST", f"/containers/{id}/stop", query={"t": str(grace_s)}, accept=(204, 304, 404))
 
     async def _remove_container(self, id: str) -> None:
         # 409: another call is removing it

@@ -71,6 +71,12 @@ class GuardedDriver:
     async def usage(self, id: ResourceId, credential: Credential) -> UsageSample:
         return await self._call("usage", self._driver.usage(id, credential))
 
+    async def start(self, id: ResourceId, credential: Credential) -> None:
+        await self._call("start", self._driver.start(id, credential))
+
+    async def stop(self, id: ResourceId, credential: Credential) -> None:
+        await self._call("stop", self._driver.stop(id, credential))
+
     async def _call(self, verb: str, call: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -27,6 +27,7 @@ class Ability(StrEnum):
     USER_DATA = "user-data"
     PUBLIC_IP = "public-ip"
     USAGE = "usage"
+    POWER = "power"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class UsageSample:
-    """Cumulative since the start of the resource."""
+    """Cumulative since the resource was made, over all its runs."""
 
     cpu_s: float = 0.0
     network_in_bytes: int = 0
@@ -129,3 +130,13 @@ class ProviderDriver(Protocol):
     async def capacity(self, credential: Credential) -> Capacity: ...
 
     async def usage(self, id: ResourceId, credential: Credential) -> UsageSample: ...
+
+    async def start(self, id: ResourceId, credential: Credential) -> None:
+        """Ask for a stopped resource to run again, maybe at other addresses and ports; asked of those with ``Ability.POWER`` alone.
+
+        What runs already, or is absent, is no error. Once this has returned ``describe`` no longer says that it is stopped, unless it
+        has stopped again. ``NoCapacity`` and ``SpecRejected`` are answers to whoever wished for it: it is not asked again.
+        """
+
+    async def stop(self, id: ResourceId, credential: Credential) -> None:
+        """Ask for a resource to stand still and keep its place, its disks and its key: the mirror of :meth:`start`."""

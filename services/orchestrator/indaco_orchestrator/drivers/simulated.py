@@ -43,7 +43,9 @@ class SimulatedDriver:
     """One project in one region of a simulated site."""
 
     kind: ClassVar[str] = simulation.KIND
-    abilities: ClassVar[frozenset[Ability]] = frozenset({Ability.USER_DATA, Ability.PUBLIC_IP, Ability.USAGE})
+    abilities: ClassVar[frozenset[Ability]] = frozenset(
+        {Ability.USER_DATA, Ability.PUBLIC_IP, Ability.USAGE, Ability.POWER}
+    )
 
     def __init__(self, site: Site, place: Place) -> None:
         self._site = site
@@ -129,6 +131,35 @@ class SimulatedDriver:
         transferred = int(seconds * _BYTES_PER_S)
         return UsageSample(seconds * machine.needs["cpu_milli"] / 1000 * _CPU_LOAD, transferred, transferred)
 
+    async def start(self, id: ResourceId, credential: Credential) -> None:
+        """Boot a stopped machine, at another address than before; it may find no room and may fail, as a new one may."""
+        now = self._site.clock.now()
+
+        def boot(connection: Connection, options: SiteOptions) -> bool:
+            machine = self._machine(connection, id)
+            if machine is None or machine.phase(now) is not Phase.STOPPED:
+                return False
+            simulated_site.start(connection, machine, self._booting(machine, options, now))
+            return True
+
+        if await self._call(credential, boot, may_be_full=True):
+            log.info("machine.started", resource_id=id, provider=self._place.provider, simulated=True)
+
+    async def stop(self, id: ResourceId, credential: Credential) -> None:
+        now = self._site.clock.now()
+
+        def halt(connection: Connection, _: SiteOptions) -> bool:
+            machine = self._machine(connection, id)
+            if machine is None or machine.stopped_at is not None:
+                return False
+            if machine.needs["buckets"]:
+                raise SpecRejected("a bucket of the simulated site cannot be stopped")
+            simulated_site.stop(connection, id, now)
+            return True
+
+        if await self._call(credential, halt):
+            log.info("machine.stopped", resource_id=id, provider=self._place.provider, simulated=True)
+
     async def _call(
         self, credential: Credential, work: Callable[[Connection, SiteOptions], T], *, may_be_full: bool = False
     ) -> T:
@@ -170,11 +201,16 @@ class SimulatedDriver:
             ports=_ports(spec.ports),
             address="",
             created_at=now,
-            boots_at=now + timedelta(seconds=options.boot_s),
+            boots_at=now,
         )
+        return self._booting(machine, options, now)
+
+    def _booting(self, machine: Machine, options: SiteOptions, now: datetime) -> Machine:
+        """Return *machine* as it is from a start at *now* on."""
+        booting = replace(machine, boots_at=now + timedelta(seconds=options.boot_s), forced="", reason="")
         if self._site.happens(options.boot_fail_rate):
-            return replace(machine, forced=Phase.FAILED.value, reason="simulated failure at boot")
-        return machine
+            return replace(booting, forced=Phase.FAILED.value, reason="simulated failure at boot")
+        return booting
 
 
 def _ports(rules: tuple[PortRule, ...]) -> tuple[int, ...]:

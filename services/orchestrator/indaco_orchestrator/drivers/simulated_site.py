@@ -26,12 +26,13 @@ CREATE UNIQUE INDEX IF NOT EXISTS machines_by_key ON machines(region, project, k
 CREATE INDEX IF NOT EXISTS machines_by_region ON machines(region, cpu_milli, memory_mib) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS machines_by_address ON machines(address) WHERE deleted_at IS NULL
 """
-_COLUMNS = "id, key, region, project, needs, ports, address, created_at, boots_at, forced, reason, deleted_at"
+_ADDED = {"stopped_at": "REAL", "ran_s": "REAL NOT NULL DEFAULT 0"}  # columns that files of earlier versions lack
+_COLUMNS = "id, key, region, project, needs, ports, address, created_at, boots_at, forced, reason, deleted_at, stopped_at, ran_s"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One row. *forced* is a phase that a fault or a person imposed, empty if time alone decides."""
+    """One row. *forced* is a phase that a fault or a person imposed, empty if time alone decides; *ran*: before it was last started."""
 
     id: str
     key: str
@@ -45,11 +46,15 @@ class Machine:
     forced: str = ""
     reason: str = ""
     deleted_at: datetime | None = None
+    stopped_at: datetime | None = None
+    ran: timedelta = timedelta(0)
 
     def phase(self, now: datetime) -> Phase:
         """Return the phase at *now*."""
         if self.deleted_at is not None:
             return Phase.ABSENT
+        if self.stopped_at is not None:
+            return Phase.STOPPED
         if now < self.boots_at:
             return Phase.CREATING
         return Phase(self.forced) if self.forced else Phase.RUNNING
@@ -59,6 +64,10 @@ def prepare(connection: Connection) -> None:
     """Make the table, if it is not there."""
     for statement in _SCHEMA.split(";"):  # executescript() would end the transaction that this is part of
         connection.execute(statement)
+    there = {row["name"] for row in connection.execute("PRAGMA table_info(machines)")}
+    for name, kind in _ADDED.items():
+        if name not in there:
+            connection.execute(f"ALTER TABLE machines ADD COLUMN {name} {kind}")
 
 
 def limit(options: SiteOptions) -> ResourceVector:
@@ -131,6 +140,21 @@ def remove(connection: Connection, id: str, now: datetime) -> None:
     connection.execute(query, (now.timestamp(), id))
 
 
+def stop(connection: Connection, id: str, now: datetime) -> None:
+    """Have a machine stand still, and keep its place; one that does stays as it is."""
+    query = "UPDATE machines SET stopped_at = ? WHERE id = ? AND deleted_at IS NULL AND stopped_at IS NULL"
+    connection.execute(query, (now.timestamp(), id))
+
+
+def start(connection: Connection, stopped: Machine, booting: Machine) -> None:
+    """Have a machine that stands still boot as *booting* says, at a new address."""
+    ran_s = uptime(stopped, booting.boots_at).total_seconds()
+    connection.execute(
+        "UPDATE machines SET stopped_at = NULL, ran_s = ?, boots_at = ?, address = ?, forced = ?, reason = ? WHERE id = ?",
+        (ran_s, booting.boots_at.timestamp(), _free_address(connection), booting.forced, booting.reason, stopped.id),
+    )
+
+
 def force(connection: Connection, id: str, phase: Phase | None, reason: str = "") -> None:
     """Put a machine into *phase* as a failing host or a site's administrator would; None lets time decide again."""
     query = "UPDATE machines SET forced = ?, reason = ? WHERE id = ?"
@@ -138,8 +162,8 @@ def force(connection: Connection, id: str, phase: Phase | None, reason: str = ""
 
 
 def uptime(machine: Machine, now: datetime) -> timedelta:
-    """Return how long the machine has run."""
-    return max(timedelta(0), (machine.deleted_at or now) - machine.boots_at)
+    """Return how long the machine has run, all its runs together."""
+    return machine.ran + max(timedelta(0), (machine.stopped_at or machine.deleted_at or now) - machine.boots_at)
 
 
 def _free_address(connection: Connection) -> str:
@@ -161,6 +185,9 @@ def _machine(row: dict[str, object]) -> Machine:
     def moment(name: str) -> datetime:
         return datetime.fromtimestamp(float(str(row[name])), UTC)
 
+    def perhaps(name: str) -> datetime | None:
+        return None if row[name] is None else moment(name)
+
     return Machine(
         id=str(row["id"]),
         key=str(row["key"]),
@@ -173,5 +200,7 @@ def _machine(row: dict[str, object]) -> Machine:
         boots_at=moment("boots_at"),
         forced=str(row["forced"]),
         reason=str(row["reason"]),
-        deleted_at=None if row["deleted_at"] is None else moment("deleted_at"),
+        deleted_at=perhaps("deleted_at"),
+        stopped_at=perhaps("stopped_at"),
+        ran=timedelta(seconds=float(str(row["ran_s"]))),
     )

@@ -9,6 +9,7 @@ from datetime import datetime
 from indaco_common.contracts import orchestrator
 from indaco_common.contracts.values import MAIN, Failure
 
+from . import power
 from .deployment import Deployment
 from .values import Debris, Findings, Moment, Node, Status
 
@@ -18,6 +19,7 @@ ACTIVE = {Status.CREATING, Status.RUNNING, Status.UPDATING}
 def claim(d: Deployment, at: Moment) -> bool:
     """Take the turn, unless a deadline decides without one; return whether there is something to call a site for."""
     _meet_deadlines(d, at)
+    power.expire(d, at)
     _give_up(d, at)
     if d.building():
         d.create_sent = True
@@ -103,13 +105,14 @@ def apply(d: Deployment, found: Findings, at: Moment) -> None:
 
 def _next_look(d: Deployment, at: Moment) -> datetime | None:
     """Often while something is under way, seldom while all is well; with the age of the state ever more seldom."""
-    age = at.now - (d.entered_at or at.now)
-    poll = min(at.timing.poll_max, max(at.timing.poll, age / 10))
+    wished_at = power.wished_at(d)
+    began = max(filter(None, (d.entered_at, wished_at)), default=at.now)
+    poll = min(at.timing.poll_max, max(at.timing.poll, (at.now - began) / 10))
     match d.status:
         case Status.CREATING | Status.UPDATING | Status.CLEANING:
             return at.now + poll
         case Status.RUNNING:
-            return at.now + (poll if d.debris else at.timing.watch)
+            return at.now + (poll if d.debris or wished_at else at.timing.watch)
         case _ if d.debris:
             return at.now + poll
         case Status.AWAITING_PLACE | Status.AWAITING_CREDENTIAL:
@@ -148,11 +151,19 @@ def _swept(d: Deployment, debris: Debris, at: Moment) -> None:
 
 
 def _apply_here(d: Deployment, found: Findings, at: Moment) -> None:
-    """What was seen at the current place: losses, then progress."""
+    """What was seen at the current place: what stopped or runs again, losses, then progress."""
     d.create_sent = d.create_sent or found.sent
     d.reached_at = at.now if found.reached else d.reached_at
+    has_moved = power.apply(d, found, at)
     if not _apply_losses(d, found, at):
         return
+    if has_moved and found.outputs is not None:
+        d.emit(
+            orchestrator.DeploymentOutputsChanged(
+                deployment_id=d.deployment_id, attempt=d.attempt, outputs=found.outputs,
+                secret_outputs=found.secret_outputs,
+            )
+        )  # fmt: skip
     if d.building() and found.slot == d.slot:
         _apply_progress(d, found, at)
     if d.status is Status.RUNNING and found.samples:
@@ -204,8 +215,8 @@ def _apply_progress(d: Deployment, found: Findings, at: Moment) -> None:
     elif all(d.here(name) for name in d.spec | d.growth):
         done, d.spec, d.growth, d.slot = d.slot or MAIN, d.spec | d.growth, set(), ""
         d.enter(Status.RUNNING, at)
-        d.due_at = max(at.now + at.timing.watch, d.claimed or at.now)
-        d.emit_running(slots=(done,), outputs=found.outputs, secret_outputs=found.secret_outputs)
+        d.due_at = at.now + (at.timing.poll if power.wished_at(d) else at.timing.watch)
+        d.emit_running(slots=(done,), outputs=found.outputs or {}, secret_outputs=found.secret_outputs)
 
 
 def _apply_samples(d: Deployment, found: Findings, at: Moment) -> None:
@@ -226,8 +237,8 @@ def wants_samples(d: Deployment, at: Moment) -> bool:
 
 
 def outputs_due(d: Deployment, found: Findings) -> bool:
-    """Would these findings, applied to *d* as it was claimed, make it run?"""
-    return (
+    """Would these findings, applied to *d* as it was claimed, make it run, or move what runs?"""
+    return power.moves(d, found) or (
         d.building()
         and found.failure is None
         and not found.gone

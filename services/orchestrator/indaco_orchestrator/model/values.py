@@ -7,6 +7,7 @@ from enum import StrEnum
 import pydantic
 from pydantic import AwareDatetime
 
+from indaco_common.contracts.gateway import PowerAction
 from indaco_common.contracts.values import Failure, Place
 from indaco_common.units import ResourceVector
 
@@ -38,6 +39,7 @@ class Timing:
     sample: timedelta = timedelta(minutes=5)
     delete: timedelta = timedelta(minutes=10)  # until debris that resists is reported
     force: timedelta = timedelta(seconds=30)  # until ``force`` gives debris up
+    action: timedelta = timedelta(minutes=5)  # for a machine to start or stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,14 @@ class Part(pydantic.BaseModel):
     """A changeable part of a deployment's state."""
 
 
+class Wish(Part):
+    """A user wants a machine started or stopped, by the action of this number."""
+
+    action: PowerAction
+    number: int
+    since: AwareDatetime
+
+
 class Node(Part):
     """One machine, container or bucket that runs, or ran and is not cleaned yet."""
 
@@ -70,6 +80,10 @@ class Node(Part):
     ports: dict[int, int] = pydantic.Field(default_factory=dict)
     url: str = ""
     started_at: AwareDatetime
+    run: int = 1  # how many times it ran, the present one included
+    stopped_at: AwareDatetime | None = None  # None: it runs
+    answered: int = 0  # the highest number of an action on it that is over
+    wish: Wish | None = None  # the action that is not
 
 
 class Taken(Part):
@@ -119,7 +133,11 @@ class Findings:
     attempt: int
     slot: str
     token: datetime | None
-    started: dict[str, Started] = field(default_factory=dict)
+    started: dict[str, Started] = field(default_factory=dict)  # all that run, known before or not
+    stopped: set[str] = field(default_factory=set)  # known, and standing still
+    refused: dict[str, tuple[int, Failure]] = field(
+        default_factory=dict
+    )  # known: number of an action, and why it cannot be done
     gone: set[str] = field(default_factory=set)
     failure: Failure | None = None  # the place cannot do it
     rejected: set[int] = field(default_factory=set)  # attempts whose credential is dead or missing
@@ -128,5 +146,5 @@ class Findings:
     reached: bool = False  # the current place answered
     trouble: Failure | None = None  # the last error met, for people
     samples: dict[str, Sample] = field(default_factory=dict)
-    outputs: dict[str, object] = field(default_factory=dict)
+    outputs: dict[str, object] | None = None  # None: not resolved
     secret_outputs: tuple[str, ...] = ()
