@@ -86,7 +86,7 @@ def build(infra: Infra, settings: GatewaySettings) -> Service:
     routes += Docs(routes).routes()
     return Service(
         infra, handlers=(Viewing(operations, keyrings, webhooks.announcements, infra.clock), webhooks.delivering, Inquiring(asked), sessions, *federation.handlers), routes=routes, starting=(access.open, webhooks.open),
-        tasks={"trust": access.run, "event streams": live.run, "catalogue": catalogue.run, **webhooks.tasks}, closing=(exchanges.close, access.close, webhooks.close), app_options={"face": face},
+        tasks={"trust": access.run, "event streams": live.run, "plans": inquiries.run, "catalogue": catalogue.run, **webhooks.tasks}, closing=(exchanges.close, access.close, webhooks.close), app_options={"face": face},
     )  # fmt: skip
 
 

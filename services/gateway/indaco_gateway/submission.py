@@ -34,7 +34,18 @@ from .webhooks.destinations import Destinations
 
 MAX_REQUEST_BYTES = MAX_ENVELOPE_BYTES - 64 * 1024  # what a message may hold beside its envelope
 NOT_KEPT = "keepLastAttempt is not offered: what a failed attempt has made is removed"
-Minutes = Annotated[int, Field(ge=1, le=5_256_000)]
+
+
+def _is_no_boolean(value: object) -> object:
+    """JSON's true is no number, though Python's is one."""
+    if isinstance(value, bool):
+        raise _wrong("Input should be a valid integer, not true or false")
+    return value
+
+
+NO_BOOLEAN = pydantic.BeforeValidator(_is_no_boolean)
+Minutes = Annotated[int, Field(ge=1, le=5_256_000), NO_BOOLEAN]
+Tries = Annotated[int, Field(ge=1), NO_BOOLEAN]
 
 
 class Submission(pydantic.BaseModel):
@@ -51,7 +62,7 @@ class Submission(pydantic.BaseModel):
     callback: Annotated[str, Field(max_length=2048)] | None = None
     timeout_mins: Annotated[Minutes | None, Field(alias="timeoutMins")] = None
     provider_timeout_mins: Annotated[Minutes | None, Field(alias="providerTimeoutMins")] = None
-    max_providers_retry: Annotated[Annotated[int, Field(ge=1)] | None, Field(alias="maxProvidersRetry")] = None
+    max_providers_retry: Annotated[Tries | None, Field(alias="maxProvidersRetry")] = None
     user_group: Annotated[str | None, Field(alias="userGroup", max_length=256)] = None
     keep_last_attempt: Annotated[bool | None, Field(alias="keepLastAttempt")] = None
     name: Name = ""

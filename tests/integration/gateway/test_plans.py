@@ -100,6 +100,27 @@ async def test_a_plan_that_is_not_known_in_time_is_fetched_later(world: World, m
     assert (await world.get(path)).json == known
 
 
+async def test_who_waits_for_a_plan_is_answered_at_once_when_the_gateway_stops(world: World) -> None:
+    stopping = World(world.folder / "stopping", world.vault, world.issuer)
+    stopping.folder.mkdir()
+    await stopping.start()
+    asking = asyncio.create_task(ask(stopping))
+
+    async def is_asked() -> bool:
+        return len(await asked(stopping)) == 1
+
+    await stopping.until(is_asked)
+    loop = asyncio.get_running_loop()
+    begun, url = loop.time(), stopping.url
+    await stopping.runner.drain()
+    await stopping.runner.stop()
+    answer = await asking
+    assert loop.time() - begun < 2
+    assert (answer.status, answer.json["status"], answer.headers["Retry-After"]) == (202, "pending", "1")
+    assert answer.headers["Location"] == f"{url}/v1/plans/{answer.json['id']}"
+    await stopping.http.close()
+
+
 async def test_the_answer_may_come_by_another_gateway(world: World) -> None:
     async with running(World(world.folder, world.vault, world.issuer)) as other, asyncio.TaskGroup() as group:
         asking = group.create_task(ask(world))

@@ -19,7 +19,7 @@ from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.labels import Change, LockReason, Name, Share, TagKey, Tags, TagValue
 from indaco_gateway.model.operation import Facts, Operation
 from indaco_gateway.races import rerun
-from indaco_gateway.submission import Minutes, Submission, Submissions, is_callback
+from indaco_gateway.submission import NO_BOOLEAN, Minutes, Submission, Submissions, is_callback
 
 from . import shown
 from .answers import MERGE_PATCH, answer, link_header, next_link, require_match
@@ -44,7 +44,7 @@ class NewDeployment(pydantic.BaseModel):
     callback: Annotated[str, Field(max_length=2048), AfterValidator(is_callback)] | None = None
     timeout_minutes: Minutes | None = None
     attempt_timeout_minutes: Minutes | None = None
-    max_attempts: Annotated[int, Field(ge=1, le=255)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=255), NO_BOOLEAN] | None = None
 
     @pydantic.field_validator("attempt_timeout_minutes")
     @classmethod
