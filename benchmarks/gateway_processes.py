@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 USER, GROUP, TOKENS = "ada", "cms", 16
 READY_S = 30.0
 NO_FEDERATION = "providers: []\nagreements: []\n"
-LIMITS = {"INDACO_GATEWAY_RATE_READ": "9999999/60", "INDACO_GATEWAY_RATE_WRITE": "9999999/60", "INDACO_GATEWAY_RATE_EVENTS": "9999999/60"}  # fmt: skip
+LIMITS = {
+    "INDACO_GATEWAY_RATE_READ": "9999999/60", "INDACO_GATEWAY_RATE_WRITE": "9999999/60", "INDACO_GATEWAY_RATE_EVENTS": "9999999/60",
+    "INDACO_GATEWAY_MAX_USER_LISTENERS": "2000",  # the one user stands for many
+}  # fmt: skip
 """Counted as ever, and never reached."""
 
 
