@@ -2,19 +2,27 @@
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
+from indaco_common.web import json_text
 from indaco_gateway.indigo import render
 from indaco_gateway.indigo.listing import Paging
 from indaco_gateway.indigo.machines import extra_info
 from indaco_gateway.indigo.shapes import IndigoDeployment, IndigoDeployments, IndigoResources
-from indaco_gateway.model.operation import Part
+from indaco_gateway.model.operation import Facts, Part
 from indaco_gateway.model.resources import resources
 
 from .builders import ID, SLA, accepted, hear, node_started, reason, reserved, running, started
 
 BASE = "https://paas.example.org"
+
+
+def sent(op: Facts, base: str | None = BASE) -> dict[str, Any]:
+    """Return a deployment as it reaches who asks."""
+    body: dict[str, Any] = json.loads(json_text(render.deployment(op, base)))
+    return body
 
 
 def test_dates_are_in_utc_to_the_minute() -> None:
@@ -24,7 +32,7 @@ def test_dates_are_in_utc_to_the_minute() -> None:
 
 
 def test_a_new_deployment_has_what_old_clients_cannot_do_without() -> None:
-    body = render.deployment(accepted(), BASE)
+    body = sent(accepted())
     assert body.keys() >= {
         "uuid", "creationTime", "updateTime", "status", "outputs", "task", "links", "createdBy", "cloudProviderEndpoint", "userGroup",
     }  # fmt: skip
@@ -33,12 +41,12 @@ def test_a_new_deployment_has_what_old_clients_cannot_do_without() -> None:
 
 
 def test_a_callback_gets_no_links() -> None:
-    assert render.deployment(accepted(), None)["links"] == []
+    assert sent(accepted(), None)["links"] == []
 
 
 def test_a_placed_deployment_names_provider_and_endpoint_in_indigos_words() -> None:
     operation = hear(accepted(), reserved(), source=SLA)
-    body = render.deployment(hear(operation, started(), running(secret_outputs=("key",))), BASE)
+    body = sent(hear(operation, started(), running(secret_outputs=("key",))))
     assert (body["cloudProviderName"], body["physicalId"]) == ("SITE-A", ID)
     assert body["cloudProviderEndpoint"] == {
         "cpEndpoint": "https://keystone.example.org:5000/v3", "region": "one", "cpComputeServiceId": "a",
@@ -91,7 +99,7 @@ def test_what_is_documented_is_what_is_sent() -> None:
     operation = hear(hear(accepted(), reserved(refused=(reason(),)), source=SLA), started(), node_started(), running())
     operation.warnings, operation.callback, operation.name = ("w",), "https://example.org", "n"
     for op in (accepted(), operation):
-        deployment = render.deployment(op, BASE)
+        deployment = sent(op)
         machines = [render.resource(op, machine, BASE) for machine in resources(op)]
         page = {"url": f"{BASE}/x", "filters": {}, "paging": Paging(0, 10), "total": 1}
         IndigoDeployments.model_validate(render.page([deployment], **page))
@@ -102,7 +110,7 @@ def test_what_is_documented_is_what_is_sent() -> None:
 def test_a_reason_is_cut_where_the_dashboard_has_no_room_for_more() -> None:
     operation = accepted()
     operation.reason = "x" * 100_000
-    assert len(render.deployment(operation, BASE)["statusReason"]) == 65_535
+    assert len(sent(operation)["statusReason"]) == 65_535
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from indaco_common.web.app import (
     answer_headers,
     create_app,
     json_response,
+    json_text,
     request_id,
     slash_tolerant,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "idempotency_key",
     "is_known",
     "json_response",
+    "json_text",
     "load_json",
     "parse_json",
     "read_json",

@@ -1,6 +1,7 @@
 """The HTTP application that every service builds: errors as bodies, one log line and one span per request, safe headers."""
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -124,15 +125,18 @@ def answer_headers(request: web.Request) -> dict[str, str]:
 def json_response(
     value: BaseModel | Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return *value* as JSON; a model by its aliases and without its empty fields."""
-    if isinstance(value, BaseModel):
-        text = value.model_dump_json(by_alias=True, exclude_none=True)
-        return web.Response(text=text, status=status, headers=headers, content_type="application/json")
-    try:
-        body = pydantic_core.to_json(value, inf_nan_mode="constants")
-    except ValueError:  # half a surrogate pair, which UTF-8 does not have
-        return web.json_response(value, status=status, headers=headers)
+    """Return *value* as JSON (see :func:`json_text`)."""
+    body = json_text(value)
     return web.Response(body=body, status=status, headers=headers, content_type="application/json", charset="utf-8")
+
+
+def json_text(value: BaseModel | Mapping[str, object]) -> bytes:
+    """Return *value* as JSON; a model, also one inside a mapping, by its aliases and without its empty fields."""
+    try:
+        return pydantic_core.to_json(value, by_alias=True, exclude_none=True, inf_nan_mode="constants")
+    except ValueError:  # half a surrogate pair, which UTF-8 does not have
+        plain = pydantic_core.to_jsonable_python(value, by_alias=True, exclude_none=True, inf_nan_mode="constants")
+        return json.dumps(plain).encode()
 
 
 class _Server:

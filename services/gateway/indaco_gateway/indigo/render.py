@@ -14,7 +14,6 @@ from .machines import metadata
 
 MAX_REASON = 65_535  # characters that the dashboard's column takes
 IAAS_TYPES = {"openstack": "OPENSTACK", "ec2": "AWS", "kubernetes": "KUBERNETES"}
-_STORY = {"attempts", "ranked", "refused"}
 
 
 @lru_cache(maxsize=4096)  # the same deployments are asked for again and again
@@ -23,8 +22,7 @@ def date(at: datetime | None) -> str | None:
 
 
 def deployment(op: Facts, base: str | None) -> dict[str, Any]:
-    """Return a deployment; *base* None leaves the links empty, as in callbacks."""
-    story = op.model_dump(mode="json", include=_STORY, exclude_none=True)  # at once: a third of the time of one by one
+    """Return a deployment, for :func:`json_text`; *base* None leaves the links empty, as in callbacks."""
     body: dict[str, Any] = {
         "uuid": op.id,
         "creationTime": date(op.created_at),
@@ -42,8 +40,8 @@ def deployment(op: Facts, base: str | None) -> dict[str, Any]:
         "links": _links(op, base),
         # ours
         "name": op.name or None,
-        "attempts": story["attempts"],
-        "placement": {"ranked": story["ranked"], "refused": story["refused"]},
+        "attempts": op.attempts,
+        "placement": {"ranked": op.ranked, "refused": op.refused},
         "warnings": list(op.warnings) or None,
         "simulated": bool(op.place and op.place.simulated),
         "version": op.version,

@@ -6,7 +6,6 @@ steps do not wait for the earlier one. How many batches go to one host, and for 
 """
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import groupby
@@ -21,6 +20,7 @@ from indaco_common.handling import on_due
 from indaco_common.ids import user_id, uuid7
 from indaco_common.metrics import BUCKETS
 from indaco_common.store import Repository
+from indaco_common.web import json_text
 from indaco_gateway.indigo import render
 from indaco_gateway.model.delivery import Delivery, Result
 from indaco_gateway.model.operation import Facts, Operation, Step
@@ -184,7 +184,7 @@ class Delivering:
         if operation.callback is None:
             return Result(error="the deployment has no callback any more", is_over=True)
         content = {**render.deployment(operation, None), "step": step.number, "event": delivery.type}
-        return await self._post(operation.callback, delivery, json.dumps(content).encode(), "application/json", signer)
+        return await self._post(operation.callback, delivery, json_text(content), "application/json", signer)
 
     async def _found(self, delivery: Delivery) -> tuple[Operation, Step] | Result | None:
         """Return what the delivery is about, or why it cannot be sent; None if that cannot be told now."""
