@@ -34,13 +34,19 @@ def open_bus(settings: Settings, name: str) -> Bus:
             raise Invalid(f"INDACO_BUS: {scheme!r} is not known; use embedded: or amqp://user:password@host/vhost")
 
 
+def store_file(settings: Settings, service: str) -> Path | None:
+    """Return where the store of *service* lies, or will lie; None, if it is on a server."""
+    scheme, _, rest = settings.store.partition(":")
+    if scheme != "sqlite":
+        return None
+    return (Path(rest.removeprefix("//")) if rest.strip("/") else settings.data) / f"{service}.db"
+
+
 def open_store(settings: Settings, service: str) -> Store:
     """Return the store of *service*, not started. Raises: Invalid."""
-    scheme, _, rest = settings.store.partition(":")
-    match scheme:
-        case "sqlite":
-            folder = Path(rest.removeprefix("//")) if rest.strip("/") else settings.data
-            return SqliteStore(folder / f"{service}.db", synchronous=settings.sqlite_synchronous)
+    if (file := store_file(settings, service)) is not None:
+        return SqliteStore(file, synchronous=settings.sqlite_synchronous)
+    match scheme := settings.store.partition(":")[0]:
         case "mongodb" | "mongodb+srv":
             from .store.mongo import MongoStore  # noqa: PLC0415 - as above
 

@@ -11,8 +11,9 @@ from indaco_common.messages import Event
 from .values import Group, NodeName, NodeNeeds, Owner, Policy
 
 MAX_TEMPLATE_BYTES = 256 * 1024
+MAX_NODES = 200  # that one message names
 Template = Annotated[str, pydantic.StringConstraints(max_length=MAX_TEMPLATE_BYTES)]
-Nodes = Annotated[dict[NodeName, NodeNeeds], pydantic.Field(min_length=1, max_length=200)]
+Nodes = Annotated[dict[NodeName, NodeNeeds], pydantic.Field(min_length=1, max_length=MAX_NODES)]
 
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ImportUrl = Annotated[str, pydantic.StringConstraints(max_length=2048)]
@@ -79,4 +80,4 @@ class DeploymentActionRequested(Event, type="gateway.deployment.action-requested
     deployment_id: DeploymentId
     number: Annotated[int, pydantic.Field(ge=1)]
     action: PowerAction
-    nodes: Annotated[tuple[NodeName, ...], pydantic.Field(min_length=1, max_length=200)]
+    nodes: Annotated[tuple[NodeName, ...], pydantic.Field(min_length=1, max_length=MAX_NODES)]

@@ -11,14 +11,13 @@ from pathlib import Path
 import click
 
 from indaco_common.errors import IndacoError, Unavailable
-from indaco_common.infra import open_bus, open_secrets, open_store
+from indaco_common.infra import open_bus, open_secrets, open_store, store_file
 from indaco_common.secrets.child import openbao_binary
 from indaco_common.settings import Settings
 
 from .embedded import has_docker
 from .operations import log_errors_only
 from .specs import all_specs, read, whole_topology
-from .trace import store_file
 
 Check = Callable[[], Awaitable[str]]
 

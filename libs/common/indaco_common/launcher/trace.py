@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from indaco_common.envelope import Envelope
+from indaco_common.infra import store_file
 from indaco_common.settings import Settings
 from indaco_common.store import JournalQuery
 
@@ -50,14 +50,6 @@ async def story(settings: Settings, id: str) -> list[Envelope]:
         async for envelope, _ in published(settings, spec.name, JournalQuery(correlation_id=id)):
             found[envelope.id] = envelope
     return sorted(found.values(), key=lambda envelope: (envelope.time, envelope.id))
-
-
-def store_file(settings: Settings, service: str) -> Path | None:
-    """Return where the store of *service* lies, or will lie; None, if it is on a server."""
-    scheme, _, rest = settings.store.partition(":")
-    if scheme != "sqlite":
-        return None
-    return (Path(rest.removeprefix("//")) if rest.strip("/") else settings.data) / f"{service}.db"
 
 
 def tree_of(id: str, envelopes: list[Envelope]) -> Tree:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from indaco_common.contracts.gateway import DeploymentActionRequested, PowerAction
+from indaco_common.contracts.gateway import MAX_NODES, DeploymentActionRequested, PowerAction
 from indaco_common.errors import FieldError, Invalid
 from indaco_common.ids import DeploymentId
 
@@ -20,7 +20,6 @@ DONE: dict[PowerAction, frozenset[str]] = {
 }
 ACTABLE = DONE["start"] | DONE["stop"]
 MACHINE = "machine"
-MAX_NODES = 200  # of one message
 MAX_NAMES = 50  # that are told of
 
 
