@@ -12,7 +12,7 @@ from .machine import memory_mib
 from .programs import Rate, compared
 from .rows import Figures, at_least, at_most, row
 
-DEPLOYMENTS, MANY = 1000, 100_000
+DEPLOYMENTS, MORE, MANY = 1000, 10_000, 100_000
 ROUNDS, SECONDS, CONNECTIONS, AT_ONCE = 7, 1.5, 8, 16
 LISTS, RINGS, LISTENERS = 300, 8, 1000
 PAGE, WALK = 20, 50  # deployments on a page; pages that are asked for in turn
@@ -34,20 +34,27 @@ def _latency(found: dict[str, Any]) -> dict[str, float]:
 
 @row("requests/s", goal=at_least(0.6, on="ratio"), conditions=PROCESSES)
 def gateway_get() -> Figures:
-    """GET /v1/deployments/{id} of 1,000 deployments in turn, by 8 connections with 16 verified tokens. Baseline: the same row read by primary
-    key, decoded, its owner compared, and what is shown of it written as JSON. In the details: `ceiling_per_s`, what the client gets from a
-    handler that does nothing, and `bytes_per_s`, from one that sends the row as it lies there."""
-    return asyncio.run(_get("/v1/deployments"))
+    """GET /v1/deployments/{id} of 1,000 deployments in turn, by 8 connections with 16 verified tokens, as by those who wait for a change and
+    ask again: each row is read, and has not changed since. Baseline: the same row read by primary key, decoded, its owner compared, and what
+    is shown of it written as JSON. In the details: `ceiling_per_s`, what the client gets from a handler that does nothing, and `bytes_per_s`,
+    from one that sends the row as it lies there."""
+    return asyncio.run(_get("/v1/deployments", DEPLOYMENTS))
 
 
 @row("requests/s", goal=at_least(0.6, on="ratio"), conditions=PROCESSES)
 def gateway_get_indigo() -> Figures:
     """As gateway_get, by INDIGO's GET /deployments/{id}, whose answer has dates to the minute, links and a placement beside it."""
-    return asyncio.run(_get("/deployments"))
+    return asyncio.run(_get("/deployments", DEPLOYMENTS))
 
 
-async def _get(path: str) -> Figures:
-    async with pair(DEPLOYMENTS) as both:
+@row("requests/s", conditions=PROCESSES)
+def gateway_get_first() -> Figures:
+    """As gateway_get, of 10,000 deployments in turn, ten times what the gateway remembers: each is decoded, and its answer made, anew."""
+    return asyncio.run(_get("/v1/deployments", MORE))
+
+
+async def _get(path: str, count: int) -> Figures:
+    async with pair(count) as both:
         ours, bare, bytes_ = ([f"{place}/{id}" for id in both.ids] for place in (path, "/deployments", "/bytes"))
         await _warmed(both, ours, bare)
         rates, ceilings, stored = [], [], []

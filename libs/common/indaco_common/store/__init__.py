@@ -2,6 +2,6 @@
 
 from .aggregate import Aggregate
 from .port import Entry, Found, JournalQuery, Page, Query, Store
-from .repository import Repository
+from .repository import MAX_PARTS, Repository
 
-__all__ = ["Aggregate", "Entry", "Found", "JournalQuery", "Page", "Query", "Repository", "Store"]
+__all__ = ["MAX_PARTS", "Aggregate", "Entry", "Found", "JournalQuery", "Page", "Query", "Repository", "Store"]

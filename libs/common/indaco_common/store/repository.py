@@ -11,6 +11,7 @@ import pydantic_core
 from indaco_common.clock import Clock
 from indaco_common.envelope import Context, seal
 from indaco_common.errors import AlreadyHandled, Invalid, NotFound
+from indaco_common.recent import Recent
 
 from .aggregate import Aggregate
 from .locks import Locks
@@ -19,6 +20,10 @@ from .port import Found, Page, Query, Scalar, Store
 A = TypeVar("A", bound=Aggregate)
 P = TypeVar("P", bound=pydantic.BaseModel)
 CACHE_LENGTH = 256
+MAX_PARTS, MAX_PART_BYTES = (
+    1024,
+    16 * 1024,
+)  # kept of those that were read, and of what size at most: some 15 MiB as they are
 MAX_VERSIONS = 1000  # ids that a store is asked about at once
 
 
@@ -32,6 +37,7 @@ class Repository(Generic[A]):
         self._store, self._kind, self._source, self._clock, self._saved = store, kind, source, clock, saved
         self._index = [(name, tuple(name.split("."))) for name in kind.INDEX]
         self._cache: dict[str, A] = {}
+        self._parts: Recent[Found, pydantic.BaseModel] = Recent(MAX_PARTS)
         self._locks = Locks()
 
     async def get(self, id: str) -> A:
@@ -41,10 +47,15 @@ class Repository(Generic[A]):
         return self._read(found)
 
     async def get_part(self, id: str, part: type[P]) -> P:
-        """As :meth:`get`, but read no more than the fields of *part*, of which the aggregate's own class is one. Raises: NotFound."""
+        """As :meth:`get`, but read no more than the fields of *part*. Raises: NotFound.
+
+        As long as the state is the same, so is the object, whoever asks: it must not be changed.
+        """
         if (found := await self._store.load(self._kind.KIND, id)) is None:
             raise NotFound(f"{self._kind.KIND} {id} does not exist")
-        return _part(found, part)
+        if len(found.state) > MAX_PART_BYTES:
+            return _part(found, part)
+        return cast("P", self._parts.get((id, part), found, lambda: _part(found, part)))
 
     async def find(self, query: Query) -> tuple[list[A], int]:
         """Return a page of aggregates and the total. Raises: Invalid, for a field that is not in their ``INDEX``."""

@@ -43,6 +43,12 @@ class Part(pydantic.BaseModel):
     id: str
 
 
+class Count(pydantic.BaseModel):
+    """What changes of a counter."""
+
+    count: int
+
+
 class StateConformance:
     """State, version and inbox."""
 
@@ -253,6 +259,19 @@ class RepositoryConformance:
         for removal in (counters.get("n"), counters.remove("n", Context())):
             with pytest.raises(NotFound):
                 await removal
+
+    async def test_a_part_is_the_same_object_until_the_aggregate_changes(self, store: Store) -> None:
+        here, elsewhere = self.counters(store), self.counters(store)
+        await here.create(Counter(id="n"), Context())
+        first = await here.get_part("n", Count)
+        assert await here.get_part("n", Count) is first
+        assert await here.get_part("n", Part) == Part(id="n")
+        async with elsewhere.edit("n", Context(id="m-1")) as counter:
+            counter.count = 5
+        assert (first.count, (await here.get_part("n", Count)).count) == (0, 5)
+        await elsewhere.remove("n", Context())
+        with pytest.raises(NotFound):
+            await here.get_part("n", Count)
 
     async def test_aggregates_are_listed_by_their_index(self, store: Store) -> None:
         counters = self.counters(store)

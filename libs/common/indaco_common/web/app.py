@@ -38,6 +38,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+_JSON = "application/json; charset=utf-8"
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 _log = structlog.get_logger(__name__)
@@ -123,11 +124,11 @@ def answer_headers(request: web.Request) -> dict[str, str]:
 
 
 def json_response(
-    value: BaseModel | Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+    value: BaseModel | Mapping[str, object] | bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return *value* as JSON (see :func:`json_text`)."""
-    body = json_text(value)
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json", charset="utf-8")
+    """Return *value* as JSON (see :func:`json_text`); bytes are JSON already."""
+    body = value if isinstance(value, bytes) else json_text(value)
+    return web.Response(body=body, status=status, headers={"Content-Type": _JSON, **(headers or {})})
 
 
 def json_text(value: BaseModel | Mapping[str, object]) -> bytes:

@@ -20,7 +20,7 @@ PRIVATE = {"Cache-Control": "private, no-cache"}
 
 def answer(
     request: web.Request,
-    body: pydantic.BaseModel | str,
+    body: pydantic.BaseModel | bytes,
     *,
     version: int | None = None,
     status: int = 200,
@@ -28,12 +28,18 @@ def answer(
     content_type: str = "application/json",
 ) -> web.Response:
     """Answer with *body* and its entity tag: its *version*, or else a digest; 304 to a GET of who has it already."""
-    text = body if isinstance(body, str) else body.model_dump_json(by_alias=True, exclude_none=True)
-    tag = etag(version) if version is not None else f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    text = body if isinstance(body, bytes) else text_of(body)
+    tag = etag(version) if version is not None else f'"{hashlib.sha256(text).hexdigest()[:32]}"'
     all_headers = {"ETag": tag, **PRIVATE, **(headers or {})}
     if request.method in ("GET", "HEAD") and is_known(request, tag):
         return web.Response(status=304, headers=all_headers)
-    return web.Response(text=text, status=status, content_type=content_type, charset="utf-8", headers=all_headers)
+    return web.Response(
+        body=text, status=status, headers={"Content-Type": f"{content_type}; charset=utf-8", **all_headers}
+    )
+
+
+def text_of(body: pydantic.BaseModel) -> bytes:
+    return body.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def etag(version: int) -> str:

@@ -94,7 +94,7 @@ class DeploymentParts:
         text = await self._store.get_blob(operation.template)
         if text is None:
             raise Unavailable("The template is not in the store")
-        return answer(request, text.decode(), content_type="application/yaml")
+        return answer(request, text, content_type="application/yaml")
 
     async def _news(self, listener: Listener, asked: TimelineQuery) -> Operation:
         """Return the deployment once it has a step that the caller does not know, or when the time is up."""

@@ -13,7 +13,8 @@ from indaco_common.auth import is_role
 from indaco_common.clock import Clock
 from indaco_common.contracts.gateway import MAX_TEMPLATE_BYTES
 from indaco_common.errors import Forbidden
-from indaco_common.store import Repository
+from indaco_common.recent import Recent
+from indaco_common.store import MAX_PARTS, Repository
 from indaco_common.web import NoQuery, describe, excerpt, idempotency_key, read_json, read_query
 from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.labels import Change, LockReason, Name, Share, TagKey, Tags, TagValue
@@ -22,7 +23,7 @@ from indaco_gateway.races import rerun
 from indaco_gateway.submission import NO_BOOLEAN, Minutes, Submission, Submissions, is_callback
 
 from . import shown
-from .answers import MERGE_PATCH, answer, link_header, next_link, require_match
+from .answers import MERGE_PATCH, answer, link_header, next_link, require_match, text_of
 from .listing import ListQuery, cursor_behind, query_of
 
 ONE = "/v1/deployments/{id}"
@@ -105,6 +106,7 @@ class Deployments:
         self, access: Access, submissions: Submissions, operations: Repository[Operation], clock: Clock
     ) -> None:
         self._access, self._submissions, self._operations, self._clock = access, submissions, operations, clock
+        self._texts: Recent[Facts, bytes] = Recent(MAX_PARTS)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -162,8 +164,9 @@ class Deployments:
 
     @describe("Show a deployment", tag="deployments", answers={200: shown.Deployment, 304: None}, errors=READING)
     async def show(self, request: web.Request) -> web.Response:
-        operation, _ = await self._access.facts(request, Right.READ)
-        return _shown(request, operation)
+        facts = await self._access.facts(request)
+        text = self._texts.get(facts.id, facts, lambda: text_of(shown.deployment(facts)))
+        return answer(request, text, version=facts.version)
 
     @describe(
         "Name and tag a deployment",

@@ -203,17 +203,20 @@ class Access:
 
     async def operation(self, request: web.Request, right: Right) -> tuple[Operation, Principal]:
         """Return the operation in the path, and who asks for it. Raises: Unauthenticated, NotFound, Forbidden."""
-        return await self._seen(request, right, Operation)
+        return await self._seen(request, right, self._operations.get)
 
-    async def facts(self, request: web.Request, right: Right) -> tuple[Facts, Principal]:
-        """As :meth:`operation`, without the timeline."""
-        return await self._seen(request, right, Facts)
+    async def facts(self, request: web.Request) -> Facts:
+        """Return what is shown of the operation in the path, to who may see it. Raises: Unauthenticated, NotFound."""
+        found, _ = await self._seen(request, Right.READ, lambda id: self._operations.get_part(id, Facts))
+        return found
 
-    async def _seen(self, request: web.Request, right: Right, part: type[F]) -> tuple[F, Principal]:
+    async def _seen(
+        self, request: web.Request, right: Right, read: Callable[[str], Awaitable[F]]
+    ) -> tuple[F, Principal]:
         principal = await (self.writer(request) if right is Right.CHANGE else self.caller(request))
         id = request.match_info["id"]
         try:
-            found = await self._operations.get_part(id, part)
+            found = await read(id)
         except NotFound:
             raise _absent(id) from None
         if found.created_at is None:

@@ -4,8 +4,9 @@ from aiohttp import web
 
 from indaco_common.clock import Clock
 from indaco_common.errors import Invalid
-from indaco_common.store import Repository
-from indaco_common.web import describe, excerpt, idempotency_key, is_known, json_response, read_json
+from indaco_common.recent import Recent
+from indaco_common.store import MAX_PARTS, Repository
+from indaco_common.web import describe, excerpt, idempotency_key, is_known, json_response, json_text, read_json
 from indaco_gateway.identity.access import Access, Right, context
 from indaco_gateway.model.operation import Facts, Operation, Status
 from indaco_gateway.races import rerun
@@ -33,6 +34,7 @@ class Deployments:
     ) -> None:
         self._access, self._submissions, self._revisions = access, submissions, revisions
         self._operations, self._clock = operations, clock
+        self._texts: Recent[tuple[Facts, str], bytes] = Recent(MAX_PARTS)
 
     def routes(self) -> list[web.RouteDef]:
         one = "/deployments/{id}"
@@ -79,11 +81,12 @@ class Deployments:
         headers={"If-None-Match": "An ETag that is known: 304 if it still holds"},
     )  # fmt: skip
     async def show(self, request: web.Request) -> web.Response:
-        operation, _ = await self._access.facts(request, Right.READ)
-        headers = {"ETag": _etag(operation)}
-        if is_known(request, _etag(operation)):
+        facts, base = await self._access.facts(request), self._access.base(request)
+        headers = {"ETag": _etag(facts)}
+        if is_known(request, _etag(facts)):
             return web.Response(status=304, headers=headers)
-        return json_response(render.deployment(operation, self._access.base(request)), headers=headers)
+        text = self._texts.get(facts.id, (facts, base), lambda: json_text(render.deployment(facts, base)))
+        return json_response(text, headers=headers)
 
     @describe(
         "Update a deployment", tag=TAG, body=Revision, answers={202: IndigoDeployment},
