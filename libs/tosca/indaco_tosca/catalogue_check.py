@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -38,7 +37,7 @@ def _run(version: Version, index: int, case: Case) -> list[FileProblem]:
         _compare(report, case.expect, _facts(plan(version.parsed, case.inputs)), (*path, "expect"))
         report.raise_errors()
     except TemplateError as error:
-        told = (replace(problem, message=f"{case.name}: {problem.message}") for problem in error.problems)
+        told = (problem._replace(message=f"{case.name}: {problem.message}") for problem in error.problems)
         return [_placed(version, problem, path) for problem in told]
     return []
 
@@ -47,7 +46,7 @@ def _placed(version: Version, problem: Problem, case: Path) -> FileProblem:
     """Return a problem with its file: those of inputs and of what is expected are in the test, others in the template."""
     if problem.path.startswith("/inputs"):
         path = (*case, *problem.path.split("/")[1:])
-        problem = replace(problem, path=pointer(path), place=partial(version.test.locate, path))
+        problem = problem._replace(path=pointer(path), place=partial(version.test.locate, path))
     file = TEST if problem.path.startswith("/cases/") else TEMPLATE
     return FileProblem(f"{version.folder}/{file}", problem)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from indaco_tosca.positions import Place, nowhere
+from indaco_tosca.shapes import shown
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One defect of a template, of an input or of an import.
 
     ``path`` is a JSON pointer into the template ("/topology_template/inputs/x"), or "/inputs/<name>" for a value that
@@ -20,7 +20,16 @@ class Problem:
     path: str
     message: str
     hint: str = ""
-    place: Place = field(default=nowhere, compare=False, repr=False)
+    place: Place = nowhere
+
+    def __repr__(self) -> str:
+        return shown(self, "place")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Problem) and self[:4] == other[:4]
+
+    def __hash__(self) -> int:
+        return hash(self[:4])
 
     @property
     def line(self) -> int:

@@ -1,18 +1,17 @@
 """The public, frozen shapes: a parsed template, and the plan made from it.
 
-A shape is a named tuple, here and elsewhere, if it is safe to show and to pass for its parts: to define one takes a sixth
-of what a frozen dataclass takes, which a cold start feels. Dataclasses are those that hide values which may be secret, and
-the placeholders, which must never pass for a value.
+A shape is a named tuple, here and elsewhere: to load and define dataclasses would take a fifth of a cold start. Those whose
+values may be secret leave them out when they are shown; the placeholders are no tuples, since they must never pass for a value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from indaco_tosca.errors import Problem
+from indaco_tosca.shapes import Placeholder, shown
 
 if TYPE_CHECKING:
     from indaco_tosca.load import Document
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from indaco_tosca.schema import Constraint, Schema
     from indaco_tosca.typeset import NodeType, TypeSet
 
+_NOTHING: Final[Mapping[str, str]] = {}
 MIB: Final = 1024**2
 GIB: Final = 1024**3
 
@@ -27,37 +27,42 @@ ImportResolver = Callable[[str], str | bytes | None]
 """Gives the text of an import by its name or URL, or None if it has none; the only door to the outside."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecretPlaceholder:
+class SecretPlaceholder(Placeholder):
     """Stands for a value that depends on secret inputs whose values are held elsewhere."""
 
-    names: frozenset[str]
+    __slots__ = ("names",)
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
 
 
-@dataclass(frozen=True, slots=True)
-class LateValue:
+class LateValue(Placeholder):
     """Stands for a value that is known only after deployment, because it depends on an attribute of ``node``."""
 
-    node: str
-    attribute: str
+    __slots__ = ("attribute", "node")
+
+    def __init__(self, node: str, attribute: str) -> None:
+        self.node, self.attribute = node, attribute
 
 
 UNKNOWN: Final = (SecretPlaceholder, LateValue)
 """The kinds of what stands for a value that is not known yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """A declared input. ``default`` is meaningful only if ``has_default``; null is a possible default."""
 
     name: str
     type: str
-    schema: Schema = field(repr=False)
-    default: object = field(default=None, repr=False)
+    schema: Schema
+    default: object = None
     has_default: bool = False
     required: bool = True
     description: str = ""
     secret: bool = False
+
+    def __repr__(self) -> str:
+        return shown(self, "schema", "default")
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -103,21 +108,23 @@ class OutputDefinition(NamedTuple):
     description: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Template:
+class Template(NamedTuple):
     """A valid template: every type, name, requirement and function reference in it exists."""
 
     description: str
     metadata: Mapping[str, object]
     inputs: Mapping[str, Input]
-    nodes: Mapping[str, Node] = field(repr=False)
-    outputs: Mapping[str, OutputDefinition] = field(repr=False)
-    policies: tuple[Policy, ...] = field(repr=False)
-    order: tuple[str, ...] = field(repr=False)
-    types: TypeSet = field(repr=False)
-    document: Document = field(repr=False)
+    nodes: Mapping[str, Node]
+    outputs: Mapping[str, OutputDefinition]
+    policies: tuple[Policy, ...]
+    order: tuple[str, ...]
+    types: TypeSet
+    document: Document
     warnings: tuple[Problem, ...] = ()
     unsupported: tuple[Problem, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(self, "nodes", "outputs", "policies", "order", "types", "document")
 
 
 class PortRule(NamedTuple):
@@ -164,8 +171,7 @@ class Configurator(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Software:
+class Software(NamedTuple):
     """A component hosted on a machine.
 
     ``level`` counts from 1: components of one level can be configured at the same time, after all those of lower ones.
@@ -173,9 +179,12 @@ class Software:
 
     node: str
     type: str
-    properties: Mapping[str, object] = field(repr=False)
+    properties: Mapping[str, object]
     by: Configurator = Configurator.NONE
     level: int = 1
+
+    def __repr__(self) -> str:
+        return shown(self, "properties")
 
     @property
     def is_native(self) -> bool:
@@ -183,8 +192,7 @@ class Software:
         return self.by is Configurator.CLOUD_INIT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanNode:
+class PlanNode(NamedTuple):
     """One group of equal machines, a container, or a bucket. Sizes are minima, and 0 or "" means that the template does not ask.
 
     ``cpu_milli`` is thousandths of a virtual CPU; ``memory_mib`` and ``disk_gib`` are rounded up. ``secrets`` names the
@@ -196,7 +204,7 @@ class PlanNode:
     name: str
     type: str
     kind: Kind = Kind.MACHINE
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # tuples have a method of that name, of which nobody has need here
     cpu_milli: int = 0
     memory_bytes: int = 0
     disk_bytes: int = 0
@@ -204,20 +212,23 @@ class PlanNode:
     gpu_vendor: str = ""
     gpu_model: str = ""
     instance_type: str = ""
-    image: Mapping[str, str] = field(default_factory=dict)
+    image: Mapping[str, str] = _NOTHING
     public_ip: bool = False
     private_ip: bool = True
     ports: tuple[PortRule, ...] = ()
     dns_name: str = ""
-    users: tuple[Mapping[str, object], ...] = field(default=(), repr=False)
+    users: tuple[Mapping[str, object], ...] = ()
     volumes: tuple[Volume, ...] = ()
     software: tuple[Software, ...] = ()
-    user_data: str = field(default="", repr=False)
+    user_data: str = ""
     secrets: frozenset[str] = frozenset()
     is_late: bool = False
     dependencies: tuple[str, ...] = ()
     level: int = 1
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = _NOTHING
+
+    def __repr__(self) -> str:
+        return shown(self, "users", "user_data")
 
     @property
     def memory_mib(self) -> int:
@@ -236,17 +247,19 @@ class PlacementHint(NamedTuple):
     provider: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Plan(NamedTuple):
     """What a template asks for with given inputs, in deployment order."""
 
-    inputs: Mapping[str, object] = field(repr=False)
+    inputs: Mapping[str, object]
     secret_inputs: frozenset[str]
     nodes: tuple[PlanNode, ...]
     placement: PlacementHint | None
     warnings: tuple[Problem, ...]
-    template: Template = field(repr=False)
+    template: Template
     absent_secrets: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return shown(self, "inputs", "template")
 
     @property
     def totals(self) -> dict[str, int]:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from indaco_tosca.evaluate import ABSENT, MAX_WORK, Attributes, EvaluationError, Evaluator, unknown_in
 from indaco_tosca.model import LateValue, OutputDefinition, Plan, SecretPlaceholder
+from indaco_tosca.shapes import shown
 
 MAX_WORK_IN_ALL: Final = 5 * MAX_WORK
 LEAST_WORK: Final = 200
 """What an output may cause even if those before it used up the rest: enough for one that reads an attribute."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """The value of a template's output; None with a ``problem`` if it could not be resolved."""
 
-    value: object = field(repr=False)
+    value: object
     secret: bool = False
     description: str = ""
     problem: str = ""
+
+    def __repr__(self) -> str:
+        return shown(self, "value")
 
 
 def outputs(plan: Plan, attributes: Attributes) -> Mapping[str, Output]:

@@ -10,15 +10,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-import re2
-
 MAX_PATTERN: Final = 500
 MAX_SUBJECT: Final = 1024
 MAX_PROGRAM: Final = 500  # instructions of a compiled pattern
 
-_OPTIONS: Final = re2.Options()
-_OPTIONS.log_errors = False
-_OPTIONS.max_mem = 1 << 20  # bytes: what is far too large is not even compiled
+_MAX_MEMORY: Final = 1 << 20  # bytes: what is far too large is not even compiled
 
 
 class PatternError(ValueError):
@@ -39,8 +35,12 @@ def matches(pattern: str, subject: str) -> bool:
 def _compiled(pattern: str) -> Any:
     if len(pattern) > MAX_PATTERN:
         raise PatternError(f"a pattern may have {MAX_PATTERN} characters")
+    import re2  # noqa: PLC0415 - a cold start need not wait for what most templates have no use for
+
+    options = re2.Options()
+    options.log_errors, options.max_mem = False, _MAX_MEMORY
     try:
-        made = re2.compile(pattern, _OPTIONS)
+        made = re2.compile(pattern, options)
     except re2.error as error:
         reason = error.args[0] if error.args else "malformed"
         raise PatternError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None

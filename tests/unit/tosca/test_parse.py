@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from indaco_tosca import parse
+from indaco_tosca import TemplateError, parse
 from indaco_tosca.parser import MAX_NODE_TEMPLATES, MAX_POLICIES
 
 SERVER = "/topology_template/node_templates/server"
@@ -392,3 +392,11 @@ def test_software_on_software_that_asks_for_a_machine_is_a_warning(template):
 def test_a_key_of_a_requirement_that_has_no_meaning_is_a_warning(template):
     parsed = parse(template(server={"requirements": [{"dependency": {"nod": "server"}}]}))
     assert [(problem.code, problem.path[-4:]) for problem in parsed.warnings] == [("unknown-key", "/nod")]
+
+
+@pytest.mark.parametrize("section", ["node_templates", "outputs", "policies", "inputs"])
+def test_a_call_where_a_section_should_be_is_a_problem(section):
+    text = f"tosca_definitions_version: tosca_simple_yaml_1_3\ntopology_template: {{{section}: {{get_input: n}}}}\n"
+    with pytest.raises(TemplateError) as refused:
+        parse(text)
+    assert all(problem.path.startswith(f"/topology_template/{section}") for problem in refused.value.problems)

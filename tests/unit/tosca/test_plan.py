@@ -1,7 +1,6 @@
 """From a template to machines: sizes, counts, addresses, openings, volumes, order and placement."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 
@@ -274,7 +273,9 @@ def test_a_template_without_a_machine_has_nothing_to_deploy(problems):
 def test_a_plan_is_made_of_plain_values(template):
     server = {"properties": {"os_users": [{"os_user_name": "a"}]}, **capabilities(os={"type": "linux"})}
     made = plan(parse(template(server=server, inputs={"l": {"type": "list", "default": [{}]}})), {})
-    assert json.loads(json.dumps([asdict(node) for node in made.nodes], default=list))[0]["image"] == {"type": "linux"}
+    assert json.loads(json.dumps([node._asdict() for node in made.nodes], default=list))[0]["image"] == {
+        "type": "linux"
+    }
     made.inputs["l"][0]["changed"] = True
     assert plan(made.template, {}).inputs == {"l": [{}]}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from indaco_tosca.evaluate import Attributes, Evaluator, unknown_in
 from indaco_tosca.model import Plan, PlanNode, Software, Volume
@@ -46,7 +45,7 @@ def first_boot(plan: Plan, node: PlanNode, attributes: Attributes) -> str:
     report = Report(plan.template.document)
     resolver = Resolver(Evaluator(plan.template, plan.inputs, attributes=attributes), report)
     software = [
-        replace(component, properties=resolver.node(plan.template.nodes[component.node]).found)
+        component._replace(properties=resolver.node(plan.template.nodes[component.node]).found)
         for component in node.software
     ]
     for component in software:
