@@ -131,8 +131,9 @@ class Evaluator:
                 return self._artifact(as_list(argument), owner)
             case "get_nodes_of_type":
                 return self._nodes_of_type(source_text(argument))
-        words = as_list(argument)
-        return LateValue(source_text(words[0]) if words else "", name)
+        entity, interface, _ = _split(as_list(argument))
+        host = next(self.topology.hosts_of(owner), None) if entity == "HOST" else None
+        return LateValue((host or self._entity(entity, owner, interface)).name, name)
 
     def _input(self, argument: object) -> object:
         words = as_list(argument) if isinstance(argument, list) else [argument]

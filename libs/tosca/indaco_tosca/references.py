@@ -40,7 +40,7 @@ class ReferenceChecker:
         match name:
             case "get_input":
                 self._input(argument, at)
-            case "get_property" | "get_attribute" | "get_artifact":
+            case "get_property" | "get_attribute" | "get_artifact" | "get_operation_output":
                 if not (is_edge and as_list(argument)[:1] == ["SELF"]):
                     self._entity(name, argument, at, owner)
             case "concat" | "join" | "token" if not isinstance(argument, list):

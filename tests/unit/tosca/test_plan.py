@@ -384,3 +384,23 @@ def test_a_policy_for_some_nodes_is_said_to_count_for_all(template):
 def test_a_policy_must_have_values_of_its_type(template, problems):
     policies = [{"here": {"type": "tosca.policies.indigo.SlaPlacement", "properties": {"sla_id": ["a"]}}}]
     assert "wrong-type" in problems(plan, parse(template(policies=policies)), {}).values()
+
+
+def told_by(entity):
+    """A component whose version is what an operation said."""
+    told = {"get_operation_output": [entity, "Standard", "create", "version"]}
+    kind, host = "tosca.nodes.SoftwareComponent", [{"host": "server"}]
+    return {"app": {"type": kind, "properties": {"component_version": told}, "requirements": host}}
+
+
+@pytest.mark.parametrize("entity", ["SELF", "HOST", "server", "app"])
+def test_what_an_operation_says_is_known_later(template, entity):
+    (server,) = plan(parse(template(nodes=told_by(entity))), {}).nodes
+    told = server.software[0].properties["component_version"]
+    assert told.node == {"SELF": "app", "HOST": "server"}.get(entity, entity)
+
+
+@pytest.mark.parametrize("entity", ["SOURCE", "nobody", 1])
+def test_an_operation_of_nothing_is_refused(template, problems, entity):
+    refused = problems(lambda: plan(parse(template(nodes=told_by(entity))), {}))
+    assert [path.startswith("/topology_template/node_templates/app/properties/") for path in refused] == [True]
