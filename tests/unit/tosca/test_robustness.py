@@ -4,6 +4,7 @@
 """
 
 import copy
+import itertools
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tests.corpus import CORPUS, REPOSITORY
 
 from indaco_tosca import TemplateError, outputs, parse, plan
+from indaco_tosca.functions import FUNCTIONS
 from indaco_tosca.render import render
 from indaco_tosca.update import change
 
@@ -347,11 +349,53 @@ def test_a_broken_template_gives_a_plan_or_problems(text):
         assert_renders_as_it_is(made.template)
 
 
+EVERYTHING = """
+tosca_definitions_version: tosca_simple_yaml_1_3
+metadata: {display_name: All}
+topology_template:
+  inputs: {size: {type: string, default: 2 GB, constraints: [{valid_values: [2 GB]}]}}
+  node_templates:
+    server:
+      type: tosca.nodes.indigo.Compute
+      properties: {os_users: [{os_user_name: ada}]}
+      capabilities:
+        scalable: {properties: {count: 1}}
+        host: {properties: {mem_size: {get_input: size}}}
+      requirements: [{local_storage: {node: disk, relationship: {type: AttachesTo, properties: {location: /data}}}}]
+    disk: {type: tosca.nodes.BlockStorage, properties: {size: 1 GB}}
+    app:
+      type: tosca.nodes.SoftwareComponent
+      properties: {component_version: "1"}
+      artifacts: {image: {file: a, type: tosca.artifacts.File}}
+      requirements: [{host: server}]
+      interfaces: {Standard: {create: {implementation: a.sh, inputs: {a: b}}}}
+  outputs: {ip: {value: {get_attribute: [server, public_address, 0]}}}
+  policies: [{p: {type: tosca.policies.indigo.SlaPlacement, targets: [server], properties: {sla_id: a}}}]
+  groups: {g: {type: tosca.groups.Root, members: [server]}}
+"""
+ARGUMENTS = (None, "size", [], [1], ["SELF", "x"], ["HOST", "x"], ["server", "public_address", 0], {"x": []})
+
+
+def test_every_function_anywhere_gives_a_plan_or_problems():
+    document = yaml.safe_load(EVERYTHING)
+    assert answer(EVERYTHING, {}), "the template is to be a good one"
+    for *parents, last in list(places(document)):
+        target = document
+        for key in parents:
+            target = target[key]
+        kept = target[last]
+        for name, argument in itertools.product(sorted(FUNCTIONS), ARGUMENTS):
+            target[last] = {name: argument}
+            answer(json.dumps(document), {})
+        target[last] = kept
+
+
 # ── the same everywhere
 
 PICTURE = """
 import sys
 from indaco_tosca import TemplateError, outputs, parse, plan
+from indaco_tosca.functions import FUNCTIONS
 from indaco_tosca.render import render
 from indaco_tosca.update import change
 for text in sys.stdin.buffer.read().split(b"\\0"):
