@@ -61,6 +61,7 @@ def _function(node: Node, resolver: Resolver) -> PlanNode:
 def bucket(node: Node, resolver: Resolver) -> PlanNode:
     """Return the plan of one bucket of object storage."""
     own, topology = resolver.node(node), resolver.evaluator.topology
+    own.text("bucket_name")  # it must be known, and is no secret: a site is asked for it
     return PlanNode(
         name=node.name,
         type=node.type,

@@ -1,13 +1,15 @@
-"""The public, frozen shapes: a parsed template, and the plan made from it.
+"""The public shapes: a parsed template, and the plan made from it. None of them is to be changed.
 
 A shape is a named tuple, here and elsewhere: to load and define dataclasses would take a fifth of a cold start. Those whose
-values may be secret leave them out when they are shown; the placeholders are no tuples, since they must never pass for a value.
+values may be secret leave them out of their ``repr``, and of that alone: as a tuple or as JSON they have all. The placeholders are no
+tuples, since they must never pass for a value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from indaco_tosca.errors import Problem
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from indaco_tosca.schema import Constraint, Schema
     from indaco_tosca.typeset import NodeType, TypeSet
 
-_NOTHING: Final[Mapping[str, str]] = {}
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 MIB: Final = 1024**2
 GIB: Final = 1024**3
 

@@ -404,3 +404,11 @@ def test_what_an_operation_says_is_known_later(template, entity):
 def test_an_operation_of_nothing_is_refused(template, problems, entity):
     refused = problems(lambda: plan(parse(template(nodes=told_by(entity))), {}))
     assert [path.startswith("/topology_template/node_templates/app/properties/") for path in refused] == [True]
+
+
+def test_a_bucket_whose_name_is_known_too_late_is_refused(template, problems):
+    name = {"get_attribute": ["server", "tosca_id"]}
+    nodes = {"store": {"type": "tosca.nodes.indigo.S3Bucket", "properties": {"bucket_name": name}}}
+    assert problems(plan, parse(template(nodes=nodes)), {}) == {
+        "/topology_template/node_templates/store/properties/bucket_name": "attribute-in-resource"
+    }

@@ -395,7 +395,6 @@ def test_every_function_anywhere_gives_a_plan_or_problems():
 PICTURE = """
 import sys
 from indaco_tosca import TemplateError, outputs, parse, plan
-from indaco_tosca.functions import FUNCTIONS
 from indaco_tosca.render import render
 from indaco_tosca.update import change
 for text in sys.stdin.buffer.read().split(b"\\0"):

@@ -2,6 +2,6 @@
 
 from .aggregate import Aggregate
 from .port import Entry, Found, JournalQuery, Page, Query, Store
-from .repository import MAX_PARTS, Repository
+from .repository import Repository
 
-__all__ = ["MAX_PARTS", "Aggregate", "Entry", "Found", "JournalQuery", "Page", "Query", "Repository", "Store"]
+__all__ = ["Aggregate", "Entry", "Found", "JournalQuery", "Page", "Query", "Repository", "Store"]

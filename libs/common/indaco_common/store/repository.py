@@ -19,11 +19,9 @@ from .port import Found, Page, Query, Scalar, Store
 
 A = TypeVar("A", bound=Aggregate)
 P = TypeVar("P", bound=pydantic.BaseModel)
+V = TypeVar("V")
 CACHE_LENGTH = 256
-MAX_PARTS, MAX_PART_BYTES = (
-    1024,
-    16 * 1024,
-)  # kept of those that were read, and of what size at most: some 15 MiB as they are
+MAX_KEPT_BYTES = 16 * 1024  # of a state; what is made of larger ones is not kept
 MAX_VERSIONS = 1000  # ids that a store is asked about at once
 
 
@@ -37,7 +35,6 @@ class Repository(Generic[A]):
         self._store, self._kind, self._source, self._clock, self._saved = store, kind, source, clock, saved
         self._index = [(name, tuple(name.split("."))) for name in kind.INDEX]
         self._cache: dict[str, A] = {}
-        self._parts: Recent[Found, pydantic.BaseModel] = Recent(MAX_PARTS)
         self._locks = Locks()
 
     async def get(self, id: str) -> A:
@@ -47,15 +44,23 @@ class Repository(Generic[A]):
         return self._read(found)
 
     async def get_part(self, id: str, part: type[P]) -> P:
-        """As :meth:`get`, but read no more than the fields of *part*. Raises: NotFound.
+        """As :meth:`get`, but read no more than the fields of *part*, of which the aggregate's own class is one. Raises: NotFound."""
+        if (found := await self._store.load(self._kind.KIND, id)) is None:
+            raise NotFound(f"{self._kind.KIND} {id} does not exist")
+        return _part(found, part)
 
-        As long as the state is the same, so is the object, whoever asks: it must not be changed.
+    async def get_made(
+        self, id: str, part: type[P], make: Callable[[P], V], kept: Recent[Found, V], variant: str = ""
+    ) -> V:
+        """Return what *make* makes of :meth:`get_part`: anew, or what is *kept* of it since the state read was the same. Raises: NotFound.
+
+        *variant* says of what else it depends.
         """
         if (found := await self._store.load(self._kind.KIND, id)) is None:
             raise NotFound(f"{self._kind.KIND} {id} does not exist")
-        if len(found.state) > MAX_PART_BYTES:
-            return _part(found, part)
-        return cast("P", self._parts.get((id, part), found, lambda: _part(found, part)))
+        if len(found.state) > MAX_KEPT_BYTES:
+            return make(_part(found, part))
+        return kept.get((id, variant), found, lambda: make(_part(found, part)))
 
     async def find(self, query: Query) -> tuple[list[A], int]:
         """Return a page of aggregates and the total. Raises: Invalid, for a field that is not in their ``INDEX``."""

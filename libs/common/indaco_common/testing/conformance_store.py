@@ -13,9 +13,10 @@ from indaco_common.clock import ManualClock
 from indaco_common.envelope import Context
 from indaco_common.errors import AlreadyHandled, Conflict, Invalid, NotFound, Unavailable
 from indaco_common.messages import Event
+from indaco_common.recent import Recent
 from indaco_common.store.aggregate import Aggregate
-from indaco_common.store.port import INBOX_LENGTH, JournalQuery, Query, Store
-from indaco_common.store.repository import Repository
+from indaco_common.store.port import INBOX_LENGTH, Found, JournalQuery, Query, Store
+from indaco_common.store.repository import MAX_KEPT_BYTES, Repository
 
 from .conformance_lists import ListConformance
 from .conformance_outbox import OutboxConformance
@@ -31,6 +32,7 @@ class Counter(Aggregate):
     KIND: ClassVar[str] = "counter"
     INDEX: ClassVar[tuple[str, ...]] = ("count",)
     count: int = 0
+    note: str = ""
 
     def increase(self) -> None:
         self.count += 1
@@ -260,18 +262,29 @@ class RepositoryConformance:
             with pytest.raises(NotFound):
                 await removal
 
-    async def test_a_part_is_the_same_object_until_the_aggregate_changes(self, store: Store) -> None:
+    async def test_what_was_made_of_a_state_is_kept_until_it_changes(self, store: Store) -> None:
         here, elsewhere = self.counters(store), self.counters(store)
+        kept, made = Recent[Found, list[int]](most=2), 0
+
+        async def numbers(variant: str = "") -> list[int]:
+            def make(part: Count) -> list[int]:
+                nonlocal made
+                made += 1
+                return [made, part.count]
+
+            return await here.get_made("n", Count, make, kept, variant)
+
         await here.create(Counter(id="n"), Context())
-        first = await here.get_part("n", Count)
-        assert await here.get_part("n", Count) is first
-        assert await here.get_part("n", Part) == Part(id="n")
+        assert [await numbers(), await numbers(), await numbers("other")] == [[1, 0], [1, 0], [2, 0]]
         async with elsewhere.edit("n", Context(id="m-1")) as counter:
             counter.count = 5
-        assert (first.count, (await here.get_part("n", Count)).count) == (0, 5)
+        assert [await numbers(), await numbers()] == [[3, 5], [3, 5]]
+        async with elsewhere.edit("n", Context(id="m-2")) as counter:
+            counter.note = "x" * MAX_KEPT_BYTES
+        assert [await numbers(), await numbers()] == [[4, 5], [5, 5]], "what is large is not kept"
         await elsewhere.remove("n", Context())
         with pytest.raises(NotFound):
-            await here.get_part("n", Count)
+            await numbers()
 
     async def test_aggregates_are_listed_by_their_index(self, store: Store) -> None:
         counters = self.counters(store)

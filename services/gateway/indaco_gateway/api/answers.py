@@ -39,6 +39,7 @@ def answer(
 
 
 def text_of(body: pydantic.BaseModel) -> bytes:
+    """Return *body* as JSON, without its empty fields."""
     return body.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 

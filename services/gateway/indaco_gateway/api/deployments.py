@@ -14,9 +14,9 @@ from indaco_common.clock import Clock
 from indaco_common.contracts.gateway import MAX_TEMPLATE_BYTES
 from indaco_common.errors import Forbidden
 from indaco_common.recent import Recent
-from indaco_common.store import MAX_PARTS, Repository
+from indaco_common.store import Found, Repository
 from indaco_common.web import NoQuery, describe, excerpt, idempotency_key, read_json, read_query
-from indaco_gateway.identity.access import Access, Right, context
+from indaco_gateway.identity.access import KEPT, Access, Right, Shown, context
 from indaco_gateway.model.labels import Change, LockReason, Name, Share, TagKey, Tags, TagValue
 from indaco_gateway.model.operation import Facts, Operation
 from indaco_gateway.races import rerun
@@ -106,7 +106,7 @@ class Deployments:
         self, access: Access, submissions: Submissions, operations: Repository[Operation], clock: Clock
     ) -> None:
         self._access, self._submissions, self._operations, self._clock = access, submissions, operations, clock
-        self._texts: Recent[Facts, bytes] = Recent(MAX_PARTS)
+        self._kept: Recent[Found, Shown] = Recent(KEPT)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -164,9 +164,8 @@ class Deployments:
 
     @describe("Show a deployment", tag="deployments", answers={200: shown.Deployment, 304: None}, errors=READING)
     async def show(self, request: web.Request) -> web.Response:
-        facts = await self._access.facts(request)
-        text = self._texts.get(facts.id, facts, lambda: text_of(shown.deployment(facts)))
-        return answer(request, text, version=facts.version)
+        found = await self._access.shown(request, lambda facts: text_of(shown.deployment(facts)), self._kept)
+        return answer(request, found.text, version=found.version)
 
     @describe(
         "Name and tag a deployment",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from typing import TypeVar
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
@@ -24,8 +24,9 @@ from indaco_common.clock import Clock
 from indaco_common.contracts.values import Group, Owner
 from indaco_common.envelope import Context
 from indaco_common.errors import Forbidden, NotFound, Unavailable
+from indaco_common.recent import Recent
 from indaco_common.secrets.port import Secrets
-from indaco_common.store import Repository
+from indaco_common.store import Found, Repository
 from indaco_common.telemetry import traceparent
 from indaco_common.web import base_url, excerpt, request_id
 from indaco_gateway.model.operation import Facts, Operation
@@ -35,13 +36,21 @@ from . import trust
 from .limits import Limits
 from .policy import Decision, Ownership, Policy, Right, Roles
 
-__all__ = ["Access", "Right", "context", "group_of", "owner_of"]
+__all__ = ["KEPT", "Access", "Right", "Shown", "context", "group_of", "owner_of"]
 
-F = TypeVar("F", bound=Facts)
 _TOKEN = web.RequestKey("token", str)
+KEPT = 1024  # operations whose texts are kept, at each face: 16 KiB of row and its text at most, some 6 KiB as a rule
 WRITING_CAPABILITIES = frozenset({"compute.create", "compute.modify", "compute.cancel"})
 
 _log = structlog.get_logger(__name__)
+
+
+class Shown(NamedTuple):
+    """An operation as it is shown: which version, to whom it may be, and the text."""
+
+    version: int
+    ownership: Ownership | None
+    text: bytes
 
 
 class Access:
@@ -203,25 +212,39 @@ class Access:
 
     async def operation(self, request: web.Request, right: Right) -> tuple[Operation, Principal]:
         """Return the operation in the path, and who asks for it. Raises: Unauthenticated, NotFound, Forbidden."""
-        return await self._seen(request, right, self._operations.get)
-
-    async def facts(self, request: web.Request) -> Facts:
-        """Return what is shown of the operation in the path, to who may see it. Raises: Unauthenticated, NotFound."""
-        found, _ = await self._seen(request, Right.READ, lambda id: self._operations.get_part(id, Facts))
-        return found
-
-    async def _seen(
-        self, request: web.Request, right: Right, read: Callable[[str], Awaitable[F]]
-    ) -> tuple[F, Principal]:
         principal = await (self.writer(request) if right is Right.CHANGE else self.caller(request))
         id = request.match_info["id"]
         try:
-            found = await read(id)
+            found = await self._operations.get(id)
         except NotFound:
             raise _absent(id) from None
-        if found.created_at is None:
-            raise _absent(id)
-        decision = self.decide(principal, found, right)
+        self._require(right, principal, id, _ownership(found))
+        return found, principal
+
+    async def shown(
+        self, request: web.Request, make: Callable[[Facts], bytes], kept: Recent[Found, Shown], variant: str = ""
+    ) -> Shown:
+        """Return the text that *make* makes of the operation in the path, if the caller may see it: see :meth:`Repository.get_made`.
+
+        Raises: Unauthenticated, NotFound.
+        """
+        principal = await self.caller(request)
+        id = request.match_info["id"]
+
+        def made(facts: Facts) -> Shown:
+            ownership = _ownership(facts)
+            return Shown(facts.version, ownership, make(facts) if ownership else b"")
+
+        try:
+            found = await self._operations.get_made(id, Facts, made, kept, variant)
+        except NotFound:
+            raise _absent(id) from None
+        self._require(Right.READ, principal, id, found.ownership)
+        return found
+
+    def _require(self, right: Right, principal: Principal, id: str, ownership: Ownership | None) -> None:
+        """Raises: NotFound, Forbidden."""
+        decision = self._policy.decide(principal, ownership, right) if ownership else Decision.UNSEEN
         if decision is Decision.UNSEEN:
             raise _absent(id)
         if decision is Decision.REFUSED:
@@ -230,14 +253,19 @@ class Access:
                 if right is Right.OWN
                 else "The deployment is yours to see and not to change"
             )
-        return found, principal
 
     def decide(self, principal: Principal, operation: Facts, right: Right) -> Decision:
         """Decide what the caller may do with the operation, be it with a token that may write."""
-        ownership = Ownership(
-            (operation.owner.issuer, operation.owner.subject), (operation.group.issuer, operation.group.path), operation.shares
-        )  # fmt: skip
-        return self._policy.decide(principal, ownership, right)
+        ownership = _ownership(operation)
+        return self._policy.decide(principal, ownership, right) if ownership else Decision.UNSEEN
+
+
+def _ownership(operation: Facts) -> Ownership | None:
+    """Return whose the operation is; None for a mere claim on its id, which is nobody's to see."""
+    if operation.created_at is None:
+        return None
+    owner, group = operation.owner, operation.group
+    return Ownership((owner.issuer, owner.subject), (group.issuer, group.path), operation.shares)
 
 
 def _absent(id: str) -> NotFound:

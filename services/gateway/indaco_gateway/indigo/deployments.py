@@ -5,9 +5,9 @@ from aiohttp import web
 from indaco_common.clock import Clock
 from indaco_common.errors import Invalid
 from indaco_common.recent import Recent
-from indaco_common.store import MAX_PARTS, Repository
+from indaco_common.store import Found, Repository
 from indaco_common.web import describe, excerpt, idempotency_key, is_known, json_response, json_text, read_json
-from indaco_gateway.identity.access import Access, Right, context
+from indaco_gateway.identity.access import KEPT, Access, Right, Shown, context
 from indaco_gateway.model.operation import Facts, Operation, Status
 from indaco_gateway.races import rerun
 from indaco_gateway.revision import Revision, Revisions
@@ -34,7 +34,7 @@ class Deployments:
     ) -> None:
         self._access, self._submissions, self._revisions = access, submissions, revisions
         self._operations, self._clock = operations, clock
-        self._texts: Recent[tuple[Facts, str], bytes] = Recent(MAX_PARTS)
+        self._kept: Recent[Found, Shown] = Recent(KEPT)
 
     def routes(self) -> list[web.RouteDef]:
         one = "/deployments/{id}"
@@ -81,12 +81,14 @@ class Deployments:
         headers={"If-None-Match": "An ETag that is known: 304 if it still holds"},
     )  # fmt: skip
     async def show(self, request: web.Request) -> web.Response:
-        facts, base = await self._access.facts(request), self._access.base(request)
-        headers = {"ETag": _etag(facts)}
-        if is_known(request, _etag(facts)):
+        base = self._access.base(request)
+        found = await self._access.shown(
+            request, lambda facts: json_text(render.deployment(facts, base)), self._kept, base
+        )
+        headers = {"ETag": _etag(found)}
+        if is_known(request, _etag(found)):
             return web.Response(status=304, headers=headers)
-        text = self._texts.get(facts.id, (facts, base), lambda: json_text(render.deployment(facts, base)))
-        return json_response(text, headers=headers)
+        return json_response(found.text, headers=headers)
 
     @describe(
         "Update a deployment", tag=TAG, body=Revision, answers={202: IndigoDeployment},
@@ -137,5 +139,5 @@ class Deployments:
         return web.Response(status=204)
 
 
-def _etag(operation: Facts) -> str:
+def _etag(operation: Facts | Shown) -> str:
     return f'"{operation.version}"'
