@@ -106,6 +106,13 @@ async def test_an_odd_last_event_id_begins_at_the_beginning(world: World, after:
         assert numbers(await stream.steps(1)) == [1]
 
 
+async def test_whoever_claims_to_have_heard_more_than_there_is_hears_what_comes(world: World) -> None:
+    id = await world.created()
+    async with listening(world, id, 99_999) as stream:
+        await world.say(running_event(id))
+        assert numbers(await stream.steps(1)) == [2]
+
+
 async def test_whoever_has_heard_the_end_is_told_that_there_is_no_more(world: World) -> None:
     id = await world.created()
     await world.say(gone(id))

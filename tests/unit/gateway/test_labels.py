@@ -105,6 +105,8 @@ def test_a_lock_keeps_from_deletion_forced_or_not_until_it_is_taken_away() -> No
     op.unlock(LATER)
     op.delete(force=False, now=LATER)
     assert [step.title for step in op.timeline] == ["Locked", "Unlocked", "Deletion requested"]
+    with pytest.raises(WrongState, match="too late"):
+        op.lock("figures", LATER)
 
 
 def test_shares_are_given_changed_and_taken_and_bounded() -> None:

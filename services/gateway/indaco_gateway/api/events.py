@@ -71,7 +71,9 @@ class Events:
         tag="deployments",
         answers={200: "text/event-stream", 204: None},
         errors=(401, 404, 429, 503),
-        headers={"Last-Event-ID": "the number of the last step that was heard; the stream goes on behind it"},
+        headers={
+            "Last-Event-ID": "the number of the last step that was heard; the stream goes on behind it, or behind the newest there is"
+        },
     )
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """``id`` is the step's number: send it back as Last-Event-ID to go on after it.
@@ -80,7 +82,7 @@ class Events:
         does, when the right to read is lost, and when the service stops. Who does not read for 10 s while there is news is dropped.
         """
         operation, principal = await self._access.operation(request, Right.READ)
-        told = _last_event_id(request)
+        told = min(_last_event_id(request), operation.steps)  # a number that no step has yet would hide those to come
         if operation.deleted and told >= operation.steps:
             return web.Response(status=204)
         stream = _Stream(request, web.StreamResponse(headers=HEADERS), principal.expires_at)

@@ -244,7 +244,7 @@ class Access:
 
     def _require(self, right: Right, principal: Principal, id: str, ownership: Ownership | None) -> None:
         """Raises: NotFound, Forbidden."""
-        decision = self._policy.decide(principal, ownership, right) if ownership else Decision.UNSEEN
+        decision = self._decide(principal, ownership, right)
         if decision is Decision.UNSEEN:
             raise _absent(id)
         if decision is Decision.REFUSED:
@@ -256,7 +256,9 @@ class Access:
 
     def decide(self, principal: Principal, operation: Facts, right: Right) -> Decision:
         """Decide what the caller may do with the operation, be it with a token that may write."""
-        ownership = _ownership(operation)
+        return self._decide(principal, _ownership(operation), right)
+
+    def _decide(self, principal: Principal, ownership: Ownership | None, right: Right) -> Decision:
         return self._policy.decide(principal, ownership, right) if ownership else Decision.UNSEEN
 
 

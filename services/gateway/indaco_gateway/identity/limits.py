@@ -1,5 +1,6 @@
 """How often a caller may ask, by the kind of request; and how often an address may come with a token that is not accepted."""
 
+import math
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -71,6 +72,6 @@ class Limits:
             self._refused.labels(name).inc()
             rate = buckets.rate
             raise TooManyRequests(
-                f"More than {rate.quota} requests of the kind '{name}' in {rate.window_s} s; come back later",
+                f"More than {rate.quota} requests of the kind '{name}' in {rate.window_s} s; come back in {math.ceil(taken.retry_after_s)} s",
                 retry_after_s=taken.retry_after_s,
             )

@@ -261,7 +261,9 @@ class Operation(Facts):
             raise Locked(self.locked)
 
     def lock(self, reason: str, now: datetime) -> None:
-        """Keep it from being changed and deleted, by whomever; again: for another reason."""
+        """Keep it from being changed and deleted, by whomever; again: for another reason. Raises: WrongState, if its deletion is under way."""
+        if self.deleted or self.status is Status.DELETE_IN_PROGRESS:
+            raise WrongState(f"A lock comes too late for a deployment in {self.status} state")
         if self.locked != reason:
             self.locked, self.updated_at = reason, now
             self.note(now, "gateway.deployment.locked", "Locked", reason)
