@@ -185,12 +185,23 @@ def _is_bounded(given: Mapping[str, object]) -> bool:
 
 def without_values(problems: tuple[Problem, ...], template: Template) -> tuple[Problem, ...]:
     """Return problems with the message of those about secret inputs, given or by default, made silent about the value."""
-    names = [name for name, declared in template.inputs.items() if declared.secret]
-    secret = {pointer(("inputs", name)) for name in names}
-    secret |= {pointer(("topology_template", "inputs", name, "default")) for name in names}
-    return tuple(
-        Problem(p.code, p.path, "the value of this secret input is not valid", place=p.place)
-        if any(p.path == path or p.path.startswith(path + "/") for path in secret) and p.code not in _WITHOUT_VALUE
-        else p
-        for p in problems
-    )
+    rules: dict[str, str] = {}
+    for name, declared in template.inputs.items():
+        if declared.secret:
+            path = pointer(("topology_template", "inputs", name, "default"))
+            rules[pointer(("inputs", name))] = rules[path] = _rules(declared)
+    return tuple(_silent(problem, rules) for problem in problems)
+
+
+def _silent(problem: Problem, rules: Mapping[str, str]) -> Problem:
+    path = next((path for path in rules if problem.path == path or problem.path.startswith(path + "/")), None)
+    if path is None or problem.code in _WITHOUT_VALUE:
+        return problem
+    message = "the value of this secret input is not valid"
+    return Problem(problem.code, problem.path, message, rules[path], problem.place)
+
+
+def _rules(declared: Input) -> str:
+    """Return what a value has to be, as the template says it to everybody."""
+    rules = [f"{rule.kind} {str(rule.argument)[:80]}" for rule in declared.constraints[:5]]
+    return f"it must be a {declared.type}" + (f" with {', '.join(rules)}" if rules else "")

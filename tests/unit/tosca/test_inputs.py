@@ -165,3 +165,12 @@ def test_the_character_nul_is_in_no_input(template, problems):
     parsed = parse(template(inputs={"a": {"type": "map", "entry_schema": {"type": "string"}}}))
     for value in ({"k": "a\0b"}, {"a\0b": "v"}):
         assert problems(plan, parsed, {"a": value}) == {"/inputs": "inputs-too-large"}
+
+
+def test_a_secret_that_is_refused_says_its_rules_and_not_its_value(template):
+    text = template(inputs={"join_token": {"type": "string", "constraints": [{"min_length": 16}]}})
+    with pytest.raises(TemplateError) as refused:
+        plan(parse(text), {"join_token": "swordfish"})
+    (problem,) = refused.value.problems
+    assert (problem.path, problem.hint) == ("/inputs/join_token", "it must be a string with min_length 16")
+    assert "swordfish" not in f"{refused.value} {problem}"
