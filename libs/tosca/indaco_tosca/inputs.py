@@ -202,6 +202,7 @@ def _silent(problem: Problem, rules: Mapping[str, str]) -> Problem:
 
 
 def _rules(declared: Input) -> str:
-    """Return what a value has to be, as the template says it to everybody."""
-    rules = [f"{rule.kind} {str(rule.argument)[:80]}" for rule in declared.constraints[:5]]
+    """Return what a value has to be, but for rules that would tell it."""
+    telling = ("equal", "valid_values")
+    rules = [f"{rule.kind} {str(rule.argument)[:80]}" for rule in declared.constraints[:5] if rule.kind not in telling]
     return f"it must be a {declared.type}" + (f" with {', '.join(rules)}" if rules else "")

@@ -28,7 +28,7 @@ class ReferenceChecker:
             for name, argument, path in calls_in(topology.get(section), ("topology_template", section)):
                 if section != "node_templates":
                     self._call(name, argument, path)
-                elif path[2:3] and path[2] in self._nodes and path[3:4] and str(path[3]) in _PARTS:
+                elif len(path) > 3 and path[2] in self._nodes and str(path[3]) in _PARTS:  # noqa: PLR2004 - below a node
                     self._call(name, argument, path, owner=str(path[2]))
 
     def _call(self, name: str, argument: object, at: Path, *, owner: str = "") -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from indaco_tosca import TemplateError, parse
+from indaco_tosca import Problem, TemplateError, parse
 from indaco_tosca.load import load
 
 
@@ -44,3 +44,11 @@ topology_template:
         parse(text)
     [problem] = raised.value.problems
     assert (problem.path, problem.line) == ("/topology_template/node_templates/true/colour", 6)
+
+
+def test_problems_are_the_same_wherever_their_place_is_looked_up():
+    here, there = (Problem("code", "/a", "message", place=lambda line=line: (line, 1)) for line in (1, 2))
+    assert here == there
+    assert not here != there  # noqa: SIM202 - tuples have a way of their own to differ
+    assert len({here, there}) == 1
+    assert here != Problem("code", "/b", "message")
